@@ -1,4 +1,4 @@
-"""Puts torchvision_hook.py into the site-packages of the running environment, with the line that starts it."""
+"""Puts torchvision_hook.py into site-packages of the running environment, with the line that starts it."""
 
 from __future__ import annotations
 

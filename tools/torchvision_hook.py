@@ -1,10 +1,10 @@
 """Lets torchvision import beside a torch build that its compiled operators do not fit.
 
-torchvision 0.28 registers fake kernels for `torchvision::nms` and `torchvision::qnms` while it is imported, and
-fails when its C++ library, which defines the two, could not be loaded: the wheel on the package index is built
-for CUDA, so beside a CPU build of torch nothing that imports torchvision works, timm and transformers included.
-This module, run at the start of each interpreter of the development environment, waits for that one import and
-declares the two operators if they are missing. It is no part of hwsim and is not installed with it.
+torchvision 0.28 registers fake kernels for `torchvision::nms` and `torchvision::qnms` while it is imported.
+Where its C++ library could not be loaded these two do not exist, and the import fails. The published wheel is
+built for CUDA, so beside a CPU build of torch nothing that imports torchvision works, timm and transformers
+included. This module runs at the start of each interpreter of the development environment, waits for that one
+import and declares the two operators if they are missing. It is no part of hwsim and not installed with it.
 """
 
 import sys
