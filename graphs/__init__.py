@@ -1,0 +1,1 @@
+"""What work there is: torch modules become symbolic operator graphs. Knows no hardware."""

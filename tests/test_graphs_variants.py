@@ -1,0 +1,199 @@
+"""Every built-in model has its published size, runs, learns, and decodes what it would have read at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from graphs import catalog
+from graphs.errors import GraphError
+from graphs.expressions import parse
+from graphs.inputs import Example, Input, SymbolValue
+from graphs.layers import causal_mask, grouped_linear, materialise
+
+# Parameters as the model's own publication or released checkpoint counts them; tied weights once.
+PUBLISHED = {
+    "bert-base": 109_482_240,  # google-bert/bert-base-uncased without the masked-language head
+    "bert-large": 335_141_888,  # google-bert/bert-large-uncased, likewise
+    "gpt2": 124_439_808,  # openai-community/gpt2
+    "gpt2-medium": 354_823_168,
+    "gpt2-large": 774_030_080,
+    "gpt2-xl": 1_557_611_200,
+    "opt-125m": 125_239_296,  # facebook/opt-125m
+    "opt-1.3b": 1_315_758_080,
+    "opt-6.7b": 6_658_473_984,
+    "llama-2-7b": 6_738_415_616,  # meta-llama/Llama-2-7b-hf
+    "llama-2-13b": 13_015_864_320,
+    "llama-2-70b": 68_976_648_192,
+    "llama-3-8b": 8_030_261_248,  # meta-llama/Meta-Llama-3-8B
+    "llama-3-70b": 70_553_706_496,
+    "mistral-7b": 7_248_023_552,  # mistralai/Mistral-7B-v0.3
+    "qwen2.5-7b": 7_615_616_512,  # Qwen/Qwen2.5-7B
+    "gemma-2b": 2_506_172_416,  # google/gemma-2b
+    "vit-b-16": 86_567_656,  # torchvision vit_b_16
+    "vit-b-32": 88_224_232,
+    "vit-l-16": 304_326_632,
+    "deit-ti": 5_717_416,  # DeiT paper table 1 (5 M, 22 M, 86 M); exact counts from timm
+    "deit-s": 22_050_664,
+    "deit-b": 86_567_656,
+}
+# Counts that the papers print rounded.
+ROUNDED = {
+    "gpt3-xl": (1.3e9, 0.02),
+    "gpt3-2.7b": (2.7e9, 0.02),
+    "gpt3-6.7b": (6.7e9, 0.02),
+    "gpt3-13b": (13e9, 0.02),
+    "gpt3-175b": (175e9, 0.01),  # Brown et al. 2020, table 2.1
+    "opt-13b": (13e9, 0.02),
+    "opt-30b": (30e9, 0.01),
+    "opt-66b": (66e9, 0.01),
+    "opt-175b": (175e9, 0.01),  # Zhang et al. 2022, table 1
+}
+DECODER = {"layers": 2, "hidden": 32, "heads": 4, "intermediate": 48, "vocab": 50, "max_position": 64}
+SMALL: dict[str, dict[str, Any]] = {
+    "bert-base": DECODER,
+    "gpt2": DECODER,
+    "opt-1.3b": DECODER,
+    "llama-3-8b": {**DECODER, "kv_heads": 2, "head_dim": 8},
+    "qwen2.5-7b": {**DECODER, "kv_heads": 2, "head_dim": 8},
+    "gemma-2b": {**DECODER, "kv_heads": 1, "head_dim": 16},
+    "vit-b-16": {"layers": 2, "hidden": 32, "heads": 4, "intermediate": 48, "side": 32, "classes": 10},
+}
+SIZES = {"batch": 2, "seq": 5, "context": 3}
+
+
+def small(name: str) -> tuple[Any, dict[str, Any], nn.Module]:
+    """The variant's module file, its shrunken config and the model built from it, ready for inference."""
+    entry = catalog.find(name)
+    config = {**entry.config, **SMALL[name]}
+    module = catalog.load(entry)
+    torch.manual_seed(0)
+    return module, config, module.build(config).eval()
+
+
+def run(name: str, phase: str) -> tuple[nn.Module, Any]:
+    module, config, model = small(name)
+    args, kwargs = materialise(
+        module.example(config, phase), SIZES, torch.float32, torch.Generator().manual_seed(0)
+    )
+    return model, model(*args, **kwargs)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in value for tensor in tensors(item)] if isinstance(value, tuple | list) else []
+
+
+def phases() -> list[tuple[str, str]]:
+    return [(name, phase) for name in SMALL for phase in catalog.find(name).phases]
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *ROUNDED])
+def test_parameters_are_those_of_the_publication(name: str) -> None:
+    entry = catalog.find(name)
+    with torch.device("meta"):
+        model = catalog.load(entry).build(entry.config)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if name in PUBLISHED:
+        assert count == PUBLISHED[name]
+    else:
+        value, tolerance = ROUNDED[name]
+        assert count == pytest.approx(value, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", catalog.variant_names())
+def test_examples_use_only_declared_sizes(name: str) -> None:
+    entry = catalog.find(name)
+    module = catalog.load(entry)
+    for phase in entry.phases:
+        declared = catalog.size_symbols(entry, phase).keys()
+        for leaf in module.example(entry.config, phase).leaves():
+            texts = (
+                [leaf.name]
+                if isinstance(leaf, SymbolValue)
+                else [s for s in leaf.shape if isinstance(s, str)]
+            )
+            assert all(parse(text).symbols <= declared for text in texts)
+
+
+@pytest.mark.parametrize(("name", "phase"), phases())
+def test_a_small_model_runs_in_every_phase(name: str, phase: str) -> None:
+    _, out = run(name, phase)
+    found = tensors(out)
+    assert found
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in found)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    model, out = run(name, "forward")
+    sum(tensor.float().square().mean() for tensor in tensors(out)).backward()  # type: ignore[union-attr]
+    silent = [
+        key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", [n for n in SMALL if catalog.find(n).family == "decoder"])
+def test_reading_in_steps_equals_reading_at_once(name: str) -> None:
+    module, config, model = small(name)
+    ids = torch.randint(0, config["vocab"], (2, 7), generator=torch.Generator().manual_seed(1))
+    whole, none = model(ids)
+    assert none == []
+    sizes = {"batch": 2, "seq": 4, "context": 0}
+    _, kwargs = materialise(module.example(config, "prefill"), sizes, torch.float32)
+    first, cache = model(ids[:, :4], **kwargs)
+    second, cache = model(ids[:, 4:6], cache=cache, last_only=True)
+    third, cache = model(ids[:, 6:], cache=cache)
+    assert first.shape == second.shape == third.shape == (2, 1, config["vocab"])
+    for step, position in ((first, 3), (second, 5), (third, 6)):
+        torch.testing.assert_close(step[:, 0], whole[:, position])
+    assert cache[0][0].shape[2] == 7
+
+
+def test_the_causal_mask_lets_new_queries_see_the_cache() -> None:
+    mask = causal_mask(2, 5, torch.device("cpu"))
+    assert mask is not None
+    assert mask.tolist() == [[True, True, True, True, False], [True] * 5]
+    assert causal_mask(1, 5, torch.device("cpu")) is None
+
+
+def test_the_grouped_linear_equals_its_experts_one_by_one() -> None:
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 6, 4, dtype=torch.float64, requires_grad=True)
+    chosen = torch.tensor([3, 1])
+    out = grouped_linear(x, weight, chosen)
+    torch.testing.assert_close(out, x @ weight[chosen].transpose(1, 2))
+    assert torch.autograd.gradcheck(grouped_linear, (x, weight, chosen))
+    out.sum().backward()
+    assert weight.grad is not None
+    assert weight.grad[[0, 2, 4]].abs().sum() == 0
+    with FlopCounterMode(display=False) as counter:
+        grouped_linear(x, weight, chosen)
+    assert counter.get_total_flops() == 2 * 2 * 3 * 6 * 4
+
+
+def test_materialised_inputs_follow_sizes_ranges_and_seed() -> None:
+    example = Example(
+        (Input(("batch", "2*seq"), "int64", low=5, high=7),),
+        {"cache": [(Input(("context", 3), "model", role="kv"),)], "experts": SymbolValue("experts")},
+    )
+    sizes = {"batch": 2, "seq": 50, "context": 0}
+    (ids,), kwargs = materialise(example, sizes, torch.bfloat16, torch.Generator().manual_seed(0))
+    assert ids.shape == (2, 100)
+    assert set(ids.unique().tolist()) == {5, 6}
+    assert kwargs["cache"][0][0].shape == (0, 3)
+    assert kwargs["cache"][0][0].dtype == torch.bfloat16
+    assert kwargs["experts"] is None
+    (again,), _ = materialise(example, sizes, torch.bfloat16, torch.Generator().manual_seed(0))
+    assert torch.equal(ids, again)
+
+
+def test_a_fractional_size_is_refused_in_a_real_run() -> None:
+    with pytest.raises(GraphError, match=r"size seq/2 is 2\.5 here; a real run needs whole sizes"):
+        materialise(Example((Input(("seq/2",), "int64"),)), {"seq": 5}, torch.float32)
