@@ -1,0 +1,251 @@
+"""The schema of a profile file: strict, frozen, quantities as text with a unit, a source in every group."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from devices.errors import DeviceError, near
+from devices.quantity import parse_quantity
+
+# What an extending profile does not inherit: it is about the one device.
+_OWN = ("aliases", "conflicts", "notes", "price", "extends")
+
+
+def _above_zero(dimension: str) -> BeforeValidator:
+    def read(text: object) -> float:
+        value = _text(text, dimension)
+        if value == 0:
+            raise DeviceError(f"'{text}' is zero; leave the key out when the value is not known")
+        return value
+
+    return BeforeValidator(read)
+
+
+def _zero_or_more(dimension: str) -> BeforeValidator:
+    return BeforeValidator(lambda text: _text(text, dimension))
+
+
+def _text(text: object, dimension: str) -> float:
+    if not isinstance(text, str):
+        raise DeviceError(f"{text!r} is not text with a unit, such as '3.35 TB/s'")
+    return parse_quantity(text, dimension)
+
+
+Bytes = Annotated[float, _above_zero("byte")]
+BytePerS = Annotated[float, _above_zero("byte_per_s")]
+FlopPerS = Annotated[float, _above_zero("flop_per_s")]
+OpPerS = Annotated[float, _above_zero("op_per_s")]
+Hertz = Annotated[float, _above_zero("hertz")]
+Watt = Annotated[float, _above_zero("watt")]
+WattOrZero = Annotated[float, _zero_or_more("watt")]
+Second = Annotated[float, _zero_or_more("second")]
+JoulePerByte = Annotated[float, _zero_or_more("joule_per_byte")]
+JoulePerOp = Annotated[float, _zero_or_more("joule_per_op")]
+UsdPerHour = Annotated[float, _zero_or_more("usd_per_hour")]
+Nanometre = Annotated[float, _above_zero("nm")]
+Source = Annotated[str, Field(min_length=3)]
+Count = Annotated[int, Field(gt=0)]
+Dtype = Literal[
+    "fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4",
+    "int32", "int16", "int8", "int4", "fp16_acc16", "fp8_acc16",
+]  # fmt: skip
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class ArrayProfile(_Group):
+    """`[compute.array]`: grids of multiply-accumulate cells."""
+
+    rows: Count
+    columns: Count
+    count: Count = 1
+    dataflow: Literal["ws", "os", "is", "rs"]
+    macs_per_pe_per_cycle: Count = 1
+    source: Source
+
+
+class ComputeProfile(_Group):
+    """`[compute]`: units, clocks and dense peaks of the whole device by dtype."""
+
+    units: Count
+    clock: Hertz
+    boost_clock: Hertz | None = None
+    lanes_per_unit: Count | None = None
+    special: OpPerS | None = None
+    matrix: dict[Dtype, FlopPerS] = {}
+    vector: dict[Dtype, FlopPerS] = {}
+    array: ArrayProfile | None = None
+    source: Source
+
+
+class LevelProfile(_Group):
+    """`[memory.<level>]`; `type` of dram is a row of `energy.toml`, `label` is what people call the level."""
+
+    capacity: Bytes
+    bandwidth: BytePerS | None = None
+    energy: JoulePerByte | None = None
+    addressable: Bytes | None = None
+    type: str = ""
+    label: str = ""
+    source: Source
+
+
+class MemoryProfile(_Group):
+    """`[memory]`: the levels a device has."""
+
+    register_: LevelProfile | None = Field(default=None, alias="register")
+    l1: LevelProfile | None = None
+    l2: LevelProfile | None = None
+    l3: LevelProfile | None = None
+    dram: LevelProfile
+    host: LevelProfile | None = None
+
+
+class LinkProfile(_Group):
+    """`[links.<name>]`: one class of links, per direction and per device."""
+
+    bandwidth: BytePerS
+    latency: Second | None = None
+    topology: str = ""
+    max_devices: Count | None = None
+    source: Source
+
+
+class PowerProfile(_Group):
+    """`[power]`: the board's limit."""
+
+    limit: Watt
+    idle: WattOrZero | None = None
+    source: Source
+
+
+class EnergyProfile(_Group):
+    """`[energy]`: only what is published; the rest comes from `energy.toml`."""
+
+    matrix: dict[Dtype, JoulePerOp] = {}
+    vector: dict[Dtype, JoulePerOp] = {}
+    special: JoulePerOp | None = None
+    static: WattOrZero | None = None
+    source: Source
+
+
+class PriceProfile(_Group):
+    """`[price]`: what an hour costs, and when."""
+
+    per_hour: UsdPerHour
+    date: str
+    source: Source
+
+
+class DeviceProfile(_Group):
+    """One profile file."""
+
+    name: str
+    kind: Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
+    vendor: str
+    generation: str
+    year: Count
+    process: Nanometre
+    engine: Literal["simt", "systolic", "cpu", "spatial"]
+    aliases: tuple[str, ...] = Field(default=(), strict=False)
+    conflicts: tuple[str, ...] = Field(default=(), strict=False)
+    notes: str = ""
+    source: Source
+    compute: ComputeProfile
+    memory: MemoryProfile
+    links: dict[str, LinkProfile] = {}
+    power: PowerProfile
+    energy: EnergyProfile | None = None
+    price: PriceProfile | None = None
+
+
+def read_profile(path: Path, find: Callable[[str], Path]) -> DeviceProfile:
+    """The validated profile of a file; `find` turns the id in `extends` into a path."""
+    return check_profile(read_table(path, find), path.name)
+
+
+def check_profile(table: Mapping[str, Any], file_name: str) -> DeviceProfile:
+    """Validate a table against the schema; the error names the file, the key, the rule and a near key."""
+    try:
+        return DeviceProfile.model_validate(dict(table))
+    except ValidationError as error:
+        raise DeviceError(f"{file_name}: {_first(error)}") from None
+
+
+def read_table(path: Path, find: Callable[[str], Path], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's table merged over the tables it extends."""
+    if path in seen:
+        raise DeviceError(f"{path.name} extends itself through {' -> '.join(p.stem for p in seen)}")
+    table = load_toml(path)
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table
+    inherited = read_table(find(str(parent)), find, (*seen, path))
+    return _merged({key: value for key, value in inherited.items() if key not in _OWN}, table)
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """The raw table of a file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DeviceError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DeviceError(f"{path.name} is not valid TOML: {error}") from None
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _first(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    # An unknown key explains a missing one, so it is told first.
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
+    where = [str(step) for step in problem["loc"] if step != "[key]"]
+    path = ".".join(where)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{path}'{near(where[-1], _keys_at(where[:-1]))}{more}"
+    if problem["type"] == "missing" and where[-1] == "source":
+        group = path.removesuffix("source").rstrip(".") or "the profile"
+        return f"{group} has no source; say where its numbers come from{more}"
+    if problem["type"] == "missing":
+        return f"'{path}' is missing{more}"
+    return f"{path}: {problem['msg'].removeprefix('Value error, ')}{more}"
+
+
+def _keys_at(steps: list[str]) -> list[str]:
+    """The keys that the schema allows at a place."""
+    model: type[BaseModel] = DeviceProfile
+    for step in steps:
+        for inner in _GROUPS:
+            if step in inner[0].split("|"):
+                model = inner[1]
+                break
+        else:
+            model = LinkProfile
+    return [item.alias or name for name, item in model.model_fields.items()]
+
+
+_GROUPS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("compute", ComputeProfile),
+    ("array", ArrayProfile),
+    ("memory", MemoryProfile),
+    ("register|l1|l2|l3|dram|host", LevelProfile),
+    ("links", LinkProfile),
+    ("power", PowerProfile),
+    ("energy", EnergyProfile),
+    ("price", PriceProfile),
+)
