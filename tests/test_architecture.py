@@ -8,7 +8,6 @@ import functools
 import graphlib
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,25 +219,3 @@ def test_the_tests_are_flat_and_no_folder_of_theirs_shadows_a_room() -> None:
     assert not nested, nested
     shadows = [relative(path) for path in (ROOT / "tests").rglob("*") if path.is_dir() and path.name in BELOW]
     assert not shadows, shadows
-
-
-def test_every_folder_with_code_is_a_package() -> None:
-    folders = {path.parent for path in room_files() if path.parent != ROOT}
-    missing = [relative(folder) for folder in folders if not (folder / "__init__.py").is_file()]
-    assert not missing, f"no __init__.py, so it would be left out of the installed package: {missing}"
-
-
-def test_every_data_file_is_shipped() -> None:
-    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"][
-        "package-data"
-    ]
-    left_out = [
-        relative(path)
-        for room in BELOW
-        for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc")
-        if not any(
-            fnmatch.fnmatch(path.name, pattern.removeprefix("**/")) for pattern in shipped.get(room, [])
-        )
-    ]
-    assert not left_out, f"not in package-data of pyproject.toml: {left_out}"
