@@ -1,0 +1,256 @@
+"""Records every torch op of a running module as an `OpNode`, with storages, lifetimes and the owning module."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphs.errors import GraphError
+from graphs.expressions import Expr
+from graphs.ir import ACTIVATION, INPUT, KV, WEIGHT, Operator, OpNode, Storage, TensorSpec
+from graphs.tracing.sizes import SizeReader
+from graphs.tracing.torch_private import TorchDispatchMode, storage_key
+from graphs.work import Call, Canonical, Operand, aten_rule, is_free
+
+DTYPE_NAMES = {
+    torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int64: "int64",
+    torch.int32: "int32", torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
+    torch.complex64: "complex64", torch.complex128: "complex128", torch.float8_e4m3fn: "fp8", torch.float8_e5m2: "fp8",
+}  # fmt: skip
+BUFFER = "buffer"
+
+
+class TraceBudget(Exception):
+    """The symbolic trace took longer than its budget."""
+
+
+class _Live:
+    """A storage while the trace runs; `aliases` counts the torch storages that stand for it (a grown cache has two)."""
+
+    __slots__ = ("aliases", "allocated_at", "dtype", "elements", "freed_at", "last_used_at", "name", "role")
+
+    def __init__(self, elements: Expr, dtype: str, role: str, at: int) -> None:
+        self.elements, self.dtype, self.role, self.name = elements, dtype, role, ""
+        self.allocated_at, self.last_used_at, self.freed_at, self.aliases = at, at, -2, 0
+
+    def closed(self, end: int) -> Storage:
+        freed = end if self.freed_at == -2 else self.freed_at
+        return Storage(self.elements, self.dtype, self.role, self.allocated_at, self.last_used_at, freed, self.name)
+
+
+class Recorder(TorchDispatchMode):
+    """A dispatch mode that turns ops into nodes; `paused` while a composite operator's inside runs."""
+
+    def __init__(self, reader: SizeReader, budget_s: float | None = None) -> None:
+        super().__init__()
+        self.reader = reader
+        self.nodes: list[OpNode] = []
+        self.storages: list[_Live] = []
+        self.modules: list[str] = [""]
+        self.phase = "forward"
+        self.paused = 0
+        self._deadline = None if budget_s is None else time.monotonic() + budget_s
+        self._module_stack = [0]
+        self._storage_of: dict[int, int] = {}
+        self._watch: dict[int, weakref.ref[Any]] = {}
+        self._specs: dict[Any, TensorSpec] = {}
+        self._operators: dict[Any, Operator] = {}
+        self._causal: set[int] = set()
+        self._ones: set[int] = set()
+
+    # -- storages ---------------------------------------------------------------------------------------------
+
+    def register(self, tensor: torch.Tensor, role: str, name: str = "") -> int:
+        """Declare a tensor that exists before the first op."""
+        index = self._storage(tensor, role)
+        storage = self.storages[index]
+        storage.role, storage.name = role, name or storage.name
+        return index
+
+    def _storage(self, tensor: torch.Tensor, role: str = ACTIVATION) -> int:
+        key, storage = storage_key(tensor)
+        known = self._storage_of.get(key)
+        if known is not None:
+            return known
+        index = len(self.storages)
+        shape = self.reader.shape(tensor)
+        before = not self.nodes and role != ACTIVATION
+        at = -1 if before else len(self.nodes)
+        dtype = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
+        self.storages.append(_Live(self.reader.elements(tensor, shape), dtype, role, at))
+        self._adopt(key, storage, index)
+        return index
+
+    def _adopt(self, key: int, storage: torch.UntypedStorage, index: int) -> None:
+        self._storage_of[key] = index
+        self.storages[index].aliases += 1
+        self._watch[key] = weakref.ref(storage, lambda _: self._died(key, index))
+
+    def _died(self, key: int, index: int) -> None:
+        self._watch.pop(key, None)
+        if self._storage_of.get(key) == index:
+            del self._storage_of[key]
+        live = self.storages[index]
+        live.aliases -= 1
+        if live.aliases == 0:
+            live.freed_at = len(self.nodes) - 1
+
+    def role(self, tensor: torch.Tensor) -> str:
+        return self.storages[self._storage(tensor)].role
+
+    def is_causal_mask(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor is (a view of) a lower-triangular mask made of ones."""
+        return self._storage(tensor) in self._causal
+
+    # -- modules ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def following(self, module: nn.Module) -> Iterator[None]:
+        """Attribute ops to the innermost running submodule of `module`."""
+        handles = []
+        for name, child in module.named_modules(remove_duplicate=True):
+            index = len(self.modules) if name else 0
+            if name:
+                self.modules.append(name)
+
+            def enter(_m: nn.Module, _a: Any, index: int = index) -> None:
+                self._module_stack.append(index)
+
+            def leave(_m: nn.Module, _a: Any, _o: Any) -> None:
+                self._module_stack.pop()
+
+            handles.append(child.register_forward_pre_hook(enter))
+            handles.append(child.register_forward_hook(leave, always_call=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    # -- operands and nodes -----------------------------------------------------------------------------------
+
+    def operand(self, tensor: torch.Tensor, *, role: str | None = None) -> Operand:
+        """The spec and storage of a tensor argument."""
+        index = self._storage(tensor)
+        shape = self.reader.shape(tensor)
+        elements = self.reader.elements(tensor, shape)
+        dtype = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
+        found = role or self.storages[index].role
+        key = (shape, dtype, found, elements)
+        spec = self._specs.get(key)
+        if spec is None:
+            spec = self._specs[key] = TensorSpec(shape, dtype, found, elements)
+        return Operand(spec, index)
+
+    def add(self, name: str, made: Canonical, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]) -> None:
+        """Append one node."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise TraceBudget
+        if made.inputs is not None:
+            inputs = tuple(inputs[i] for i in made.inputs)
+        if made.outputs is not None:
+            outputs = tuple(outputs[i] for i in made.outputs)
+        specs = (tuple(o.spec for o in inputs), tuple(o.spec for o in outputs))
+        key = (made.kind, name, made.dims, specs, made.attributes)
+        operator = self._operators.get(key)
+        if operator is None:
+            operator = self._operators[key] = Operator(made.kind, name, made.dims, *specs, made.attributes)
+        at = len(self.nodes)
+        reads, writes = tuple(o.storage for o in inputs), tuple(o.storage for o in outputs)
+        for index in (*reads, *writes):
+            self.storages[index].last_used_at = at
+        self.nodes.append(OpNode(operator, reads, writes, self._module_stack[-1], at, self.phase))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        name = func._schema.name.replace("::", ".")
+        if is_free(name):
+            return func(*args, **kwargs)
+        inputs = tuple(self.operand(t) for t in _tensors((args, tuple(kwargs.values()))))
+        out = func(*args, **kwargs)
+        results = tuple(_tensors((out,)))
+        if not results and not inputs:
+            return out
+        if self._is_append(name, args):
+            self._append(inputs, results[0])
+            return out
+        outputs = tuple(self.operand(t, role=ACTIVATION) if self._fresh(t) else self.operand(t) for t in results)
+        call = Call(name, inputs, outputs, tuple(self._plain(a) for a in args), {k: self._plain(v) for k, v in kwargs.items()})
+        rule = aten_rule(f"{name}.{func._overloadname}") or aten_rule(name)
+        self.add(name, rule(call) if rule else Canonical("unknown"), inputs, outputs)
+        self._tag_masks(name, inputs, outputs, func)
+        return out
+
+    def _fresh(self, tensor: torch.Tensor) -> bool:
+        return storage_key(tensor)[0] not in self._storage_of
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, torch.SymInt):
+            return self.reader.size(value)
+        if isinstance(value, (list, tuple)):
+            return [self._plain(v) for v in value]
+        return None if isinstance(value, torch.Tensor) else value
+
+    # -- KV cache and masks -----------------------------------------------------------------------------------
+
+    def _is_append(self, name: str, args: Any) -> bool:
+        if name != "aten.cat" or len(args[0]) != 2:
+            return False
+        return self.role(args[0][0]) == KV
+
+    def _append(self, inputs: tuple[Operand, ...], grown: torch.Tensor) -> None:
+        """`cat(cache, new)` appends in place: the result is the cache's own storage, grown."""
+        cache, new = inputs
+        key, storage = storage_key(grown)
+        self._adopt(key, storage, cache.storage)
+        spec = self.operand(grown).spec
+        self.storages[cache.storage].elements = spec.elements
+        made = Canonical("kv_append", (("new", new.spec.elements),))
+        self.add("aten.cat", made, inputs, (Operand(spec, cache.storage),))
+
+    def _tag_masks(self, name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], func: Any) -> None:
+        if name in ("aten.ones", "aten.full", "aten.new_ones", "aten.ones_like"):
+            self._ones.add(outputs[0].storage)
+        elif name in ("aten.tril", "aten.tril_") and inputs[0].storage in self._ones:
+            self._causal.add(outputs[0].storage)
+
+    def finished(self) -> tuple[tuple[OpNode, ...], tuple[Storage, ...]]:
+        """Nodes and storages; what is still alive lives to the end."""
+        end = len(self.nodes)
+        return tuple(self.nodes), tuple(live.closed(end) for live in self.storages)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, Mapping):
+        yield from _tensors(tuple(value.values()))
+
+
+def register_module(recorder: Recorder, module: nn.Module) -> None:
+    """Declare parameters and buffers; a tied parameter is one storage."""
+    for name, parameter in module.named_parameters():
+        recorder.register(parameter, WEIGHT, name)
+    for name, buffer in module.named_buffers():
+        recorder.register(buffer, BUFFER, name)
+
+
+def register_inputs(recorder: Recorder, leaves: list[tuple[torch.Tensor, str]]) -> None:
+    """Declare model inputs with their roles (`input` or `kv`)."""
+    for index, (tensor, role) in enumerate(leaves):
+        if role not in (INPUT, KV):
+            raise GraphError(f"input role {role!r} is unknown; use 'input' or 'kv'")
+        recorder.register(tensor, role, f"input.{index}")
+
+

@@ -1,0 +1,147 @@
+"""The second road: sizes traced at a few concrete values, every dimension solved as an exact polynomial of the size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import gcd, lcm
+
+from graphs.errors import GraphError
+from graphs.expressions import Expr, as_expr, number, parse_condition, substitute, symbol
+from graphs.ir import Operator, OperatorGraph, OpNode, SizeSymbol, Storage, TensorSpec
+
+SAMPLES = 3  # decide a quadratic
+CHECKS = 1
+
+
+def sample_sizes(size: SizeSymbol) -> list[int]:
+    """Three sizes to solve from and one to verify: multiples of the smallest allowed size."""
+    step = int(size.minimum.value or 0)
+    if step < 8:
+        step = 16
+    return [step * factor for factor in range(1, SAMPLES + CHECKS + 1)]
+
+
+def solve(name: str, size: SizeSymbol, sizes: Sequence[int], graphs: Sequence[OperatorGraph]) -> OperatorGraph:
+    """One graph with `name` open, from graphs traced at `sizes`; the last one or more only verify."""
+    first = graphs[0]
+    for other, at in zip(graphs[1:], sizes[1:], strict=True):
+        if [n.operator.name for n in other.nodes] != [n.operator.name for n in first.nodes]:
+            raise GraphError(f"{first.model} runs other ops at {name}={at} than at {name}={sizes[0]}; fix it with --set")
+    merger = _Merger(name, list(sizes))
+    nodes = tuple(merger.node([g.nodes[i] for g in graphs]) for i in range(len(first.nodes)))
+    storages = tuple(merger.storage([g.storages[i] for g in graphs]) for i in range(len(first.storages)))
+    step = 0
+    for at in sizes[1:]:
+        step = gcd(step, at - sizes[0])
+    guards = [g for g in first.guards if all(g in other.guards for other in graphs)]
+    guards.append(parse_condition(f"({name} - {sizes[0]}) % {step} == 0"))
+    solved = replace(size, how="solved")
+    return replace(
+        first, nodes=nodes, storages=storages, guards=tuple(guards), symbols=(*first.symbols, solved)
+    )
+
+
+class _Merger:
+    def __init__(self, name: str, sizes: list[int]) -> None:
+        self._symbol, self._name, self._sizes = symbol(name), name, sizes
+        self._known: dict[tuple[Expr, ...], Expr] = {}
+        self._operators: dict[tuple[int, ...], Operator] = {}
+
+    def node(self, nodes: list[OpNode]) -> OpNode:
+        if any((n.reads, n.writes) != (nodes[0].reads, nodes[0].writes) for n in nodes):
+            raise GraphError(f"op {nodes[0].operator.name} uses other storages at another {self._name}; fix it with --set")
+        return replace(nodes[0], operator=self.operator([n.operator for n in nodes]))
+
+    def storage(self, storages: list[Storage]) -> Storage:
+        return replace(storages[0], elements=self.expr([s.elements for s in storages]))
+
+    def operator(self, operators: list[Operator]) -> Operator:
+        key = tuple(map(id, operators))
+        known = self._operators.get(key)
+        if known is None:
+            first = operators[0]
+            dims = tuple((k, self.expr([o.dims[i][1] for o in operators])) for i, (k, _) in enumerate(first.dims))
+            inputs = tuple(self.spec([o.inputs[i] for o in operators]) for i in range(len(first.inputs)))
+            outputs = tuple(self.spec([o.outputs[i] for o in operators]) for i in range(len(first.outputs)))
+            known = self._operators[key] = replace(first, dims=dims, inputs=inputs, outputs=outputs)
+        return known
+
+    def spec(self, specs: list[TensorSpec]) -> TensorSpec:
+        shape = tuple(self.expr([s.shape[i] for s in specs]) for i in range(len(specs[0].shape)))
+        return replace(specs[0], shape=shape, elements=self.expr([s.elements for s in specs]))
+
+    def expr(self, exprs: list[Expr]) -> Expr:
+        """The expression of the size that gives `exprs` at the sampled sizes."""
+        if all(e is exprs[0] for e in exprs):
+            return exprs[0]
+        key = tuple(exprs)
+        if key not in self._known:
+            self._known[key] = self._merge(exprs)
+        return self._known[key]
+
+    def _merge(self, exprs: list[Expr]) -> Expr:
+        if all(e.value is not None for e in exprs):
+            return self._polynomial([Fraction(e.value) for e in exprs if e.value is not None], exprs)
+        padded = self._align(exprs)
+        first = padded[0]
+        if any(e.op != first.op or len(e.args) != len(first.args) for e in padded) or not first.args:
+            raise GraphError(f"size {exprs[0]} becomes {exprs[1]} at another {self._name}; fix it with --set")
+        args = [self.expr([e.args[i] for e in padded]) for i in range(len(first.args))]
+        holes = {f"hole{i}": arg for i, arg in enumerate(args)}
+        if first.op in ("min", "max", "pow"):
+            text = f"{first.op}(hole0, hole1)"
+        elif first.op == "ceil":
+            text = "ceil(hole0)"
+        else:
+            text = f"hole0 {first.op} hole1"
+        return substitute(as_expr(text), holes)
+
+    def _align(self, exprs: list[Expr]) -> list[Expr]:
+        """A factor of one that folding removed at one size (batch against batch*4) is put back."""
+        shapes = [e for e in exprs if e.op == "*"]
+        if not shapes or len(shapes) == len(exprs):
+            return exprs
+        return [e if e.op == "*" else _Product(e) for e in exprs]  # type: ignore[list-item]
+
+    def _polynomial(self, values: list[Fraction], exprs: list[Expr]) -> Expr:
+        xs = [Fraction(s) for s in self._sizes]
+        coefficients = _newton(xs[:SAMPLES], values[:SAMPLES])
+        for x, value in zip(xs[SAMPLES:], values[SAMPLES:], strict=True):
+            if sum(c * x**i for i, c in enumerate(coefficients)) != value:
+                raise GraphError(f"size {exprs[0]} is no quadratic of {self._name}; fix it with --set")
+        scale = lcm(*(c.denominator for c in coefficients))
+        result = number(0)
+        for power, coefficient in enumerate(coefficients):
+            term: Expr = number(int(coefficient * scale))
+            for _ in range(power):
+                term = term * self._symbol
+            result = result + term
+        return result if scale == 1 else result // scale
+
+
+class _Product:
+    """`expr` seen as expr * 1."""
+
+    op = "*"
+
+    def __init__(self, expr: Expr) -> None:
+        self.args = (number(1), expr)
+
+
+def _newton(xs: list[Fraction], ys: list[Fraction]) -> list[Fraction]:
+    """Coefficients (constant first) of the polynomial through the points."""
+    table = list(ys)
+    for order in range(1, len(xs)):
+        for i in range(len(xs) - 1, order - 1, -1):
+            table[i] = (table[i] - table[i - 1]) / (xs[i] - xs[i - order])
+    result = [Fraction(0)] * len(xs)
+    basis = [Fraction(1)]
+    for i, coefficient in enumerate(table):
+        for power, b in enumerate(basis):
+            result[power] += coefficient * b
+        basis = [Fraction(0), *basis]
+        for power in range(len(basis) - 1):
+            basis[power] -= xs[i] * basis[power + 1]
+    return result

@@ -1,0 +1,137 @@
+"""Runs one module under fake tensors, sizes symbolic or concrete, and hands back the graph it drew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphs.errors import GraphError
+from graphs.expressions import Expr, as_expr, evaluate
+from graphs.inputs import Example, Input, SymbolValue
+from graphs.ir import OperatorGraph, SizeSymbol
+from graphs.tracing.composites import composites
+from graphs.tracing.recorder import DTYPE_NAMES, Recorder, register_inputs, register_module
+from graphs.tracing.sizes import SizeReader
+from graphs.tracing.torch_private import fake_mode, new_symbol, tracing_context
+
+TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items() if name != "fp8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is traced: how to build the module, how it is called, in which dtype, under which name and phase."""
+
+    name: str
+    phase: str
+    dtype: torch.dtype
+    build: Callable[[], nn.Module]
+    example: Example
+    symbols: Mapping[str, SizeSymbol]
+    guards: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One run of the tracer: the graph, and the symbols that torch bound to something on the way."""
+
+    graph: OperatorGraph
+    bound: frozenset[str]
+
+
+def draw(
+    subject: Subject, *, hints: Mapping[str, int], concrete: Mapping[str, int], budget_s: float | None = None
+) -> Drawn:
+    """Trace `subject` with `hints` symbols left open and `concrete` ones as plain ints."""
+    mode, env = fake_mode()
+    names: dict[Any, str] = {}
+    sizes: dict[str, int | torch.SymInt] = dict(concrete)
+    for name, hint in hints.items():
+        sizes[name], expr = new_symbol(env, name, hint)
+        names[expr] = name
+    reader = SizeReader(names)
+    recorder = Recorder(reader, budget_s)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(subject.dtype)
+    try:
+        with tracing_context(mode):
+            module = subject.build().eval()
+            leaves: list[tuple[torch.Tensor, str]] = []
+            args, kwargs = subject.example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, leaves))
+            register_module(recorder, module)
+            register_inputs(recorder, leaves)
+            leaves.clear()
+            with torch.no_grad(), composites(recorder), recorder.following(module), recorder:
+                out = module(*args, **kwargs)
+            del args, kwargs
+            nodes, storages = recorder.finished()
+            del out
+    finally:
+        torch.set_default_dtype(default)
+    guards = [reader.condition(guard.expr) for guard in env.guards]
+    bound = frozenset(names[s] for s in env.replacements if s in names)
+    graph = OperatorGraph(
+        model=subject.name,
+        phase=subject.phase,
+        dtype=DTYPE_NAMES[subject.dtype],
+        symbols=tuple(subject.symbols[name] for name in hints),
+        guards=tuple(dict.fromkeys(g for g in guards if g is not None)),
+        nodes=nodes,
+        storages=storages,
+        modules=tuple(recorder.modules),
+        provenance={"torch": torch.__version__},
+    )
+    return Drawn(graph, bound)
+
+
+def used_symbols(example: Example, symbols: Mapping[str, SizeSymbol]) -> dict[str, SizeSymbol]:
+    """The symbols that the inputs use, and those their defaults are made of."""
+    used: set[str] = set()
+    for leaf in example.leaves():
+        texts = [leaf.name] if isinstance(leaf, SymbolValue) else [s for s in leaf.shape if isinstance(s, str)]
+        used.update(name for text in texts for name in as_expr(text).symbols)
+    while True:
+        wider = used | {n for name in used if name in symbols for n in symbols[name].default.symbols}
+        if wider == used:
+            return {name: size for name, size in symbols.items() if name in used}
+        used = wider
+
+
+def _leaf(
+    leaf: Input | SymbolValue,
+    sizes: Mapping[str, int | torch.SymInt],
+    dtype: torch.dtype,
+    leaves: list[tuple[torch.Tensor, str]],
+) -> Any:
+    if isinstance(leaf, SymbolValue):
+        return sizes[leaf.name]
+    shape = [size if isinstance(size, int) else _size(as_expr(size), sizes) for size in leaf.shape]
+    kind = dtype if leaf.dtype == "model" else getattr(torch, leaf.dtype)
+    tensor = torch.empty(shape, dtype=kind)
+    leaves.append((tensor, leaf.role))
+    return tensor
+
+
+def _size(expr: Expr, sizes: Mapping[str, int | torch.SymInt]) -> int | torch.SymInt:
+    """A size expression over possibly symbolic sizes."""
+    if expr.op == "sym":
+        if expr.text not in sizes:
+            raise GraphError(f"input shape uses size {expr.text!r}, which is no symbol of the model")
+        return sizes[expr.text]
+    if all(isinstance(sizes.get(name), int) for name in expr.symbols):
+        return int(evaluate(expr, {name: sizes[name] for name in expr.symbols}))
+    left, right = (_size(arg, sizes) for arg in expr.args)
+    operations: dict[str, Callable[[Any, Any], Any]] = {
+        "+": lambda a, b: a + b,
+        "-": lambda a, b: a - b,
+        "*": lambda a, b: a * b,
+        "//": lambda a, b: a // b,
+        "%": lambda a, b: a % b,
+    }
+    if expr.op not in operations:
+        raise GraphError(f"input shape {expr.text!r} uses {expr.op}; only + - * // % are traced symbolically")
+    result: int | torch.SymInt = operations[expr.op](left, right)
+    return result

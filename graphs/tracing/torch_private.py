@@ -1,0 +1,59 @@
+"""Every private torch name the tracer leans on, in one place, so that a torch upgrade is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["FakeTensorMode", "TorchDispatchMode", "fake_mode", "new_symbol", "storage_key", "tracing_context"]
+
+
+def fake_mode() -> tuple[FakeTensorMode, ShapeEnv]:
+    """A fake-tensor mode whose sizes may be symbols; size 0 and 1 are not specialised but guarded."""
+    env = ShapeEnv(specialize_zero_one=False)  # type: ignore[no-untyped-call]
+    return FakeTensorMode(shape_env=env, allow_non_fake_inputs=True), env  # type: ignore[no-untyped-call]
+
+
+def new_symbol(env: ShapeEnv, name: str, hint: int) -> tuple[torch.SymInt, Any]:
+    """A free size with the value `hint` for decisions; returns the SymInt and its sympy symbol."""
+    source = ConstantSource(name)
+    expr = env.create_symbol(hint, source=source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None)
+    size = env.create_symintnode(expr, hint=hint, source=source)
+    return size, expr  # type: ignore[return-value]
+
+
+def storage_key(tensor: torch.Tensor) -> tuple[int, torch.UntypedStorage]:
+    """An id that all views of one allocation share while it lives, and the storage object itself."""
+    storage = tensor.untyped_storage()
+    return storage._cdata, storage
+
+
+@contextmanager
+def tracing_context(mode: FakeTensorMode) -> Iterator[None]:
+    """Fake tensors, the python dispatcher (without it some models freeze a size silently), no fused fast path."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with mode, enable_python_dispatcher():  # type: ignore[no-untyped-call]
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """`owner.name` stands for `function` while the block runs."""
+    original = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)

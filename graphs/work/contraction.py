@@ -1,0 +1,104 @@
+"""Matrix products and convolutions: b independent GEMMs of m x k times k x n, 2*b*m*n*k FLOP."""
+
+from __future__ import annotations
+
+from graphs.expressions import Expr, number, product
+from graphs.ir import Operator
+from graphs.work.work import Call, Canonical, Work
+
+
+def _dims(b: Expr | int, m: Expr, n: Expr, k: Expr) -> tuple[tuple[str, Expr], ...]:
+    return (("b", number(1) * b), ("m", m), ("n", n), ("k", k))
+
+
+def _mm(call: Call) -> Canonical:
+    left, right = call.inputs[0].shape, call.inputs[1].shape
+    return Canonical("gemm", _dims(1, left[0], right[1], left[1]))
+
+
+def _addmm(call: Call) -> Canonical:
+    left, right = call.inputs[1].shape, call.inputs[2].shape
+    return Canonical("gemm", _dims(1, left[0], right[1], left[1]), (("bias", "yes"),))
+
+
+def _bmm(call: Call) -> Canonical:
+    left, right = call.inputs[0].shape, call.inputs[1].shape
+    return Canonical("gemm", _dims(left[0], left[1], right[2], left[2]))
+
+
+def _baddbmm(call: Call) -> Canonical:
+    left, right = call.inputs[1].shape, call.inputs[2].shape
+    return Canonical("gemm", _dims(left[0], left[1], right[2], left[2]), (("bias", "yes"),))
+
+
+def _linear(call: Call) -> Canonical:
+    data, weight = call.inputs[0].shape, call.inputs[1].shape
+    attributes = (("bias", "yes"),) if len(call.inputs) > 2 else ()
+    return Canonical("gemm", _dims(1, product(data[:-1]), weight[0], weight[1]), attributes)
+
+
+def _mv(call: Call) -> Canonical:
+    matrix = call.inputs[0].shape
+    return Canonical("gemm", _dims(1, matrix[0], number(1), matrix[1]))
+
+
+def _dot(call: Call) -> Canonical:
+    return Canonical("gemm", _dims(1, number(1), number(1), call.inputs[0].shape[0]))
+
+
+def _grouped_linear(call: Call) -> Canonical:
+    """x [groups, tokens, k] times weight[expert_index] [n, k]: only the chosen experts' weights are read."""
+    data, weight = call.inputs[0].shape, call.inputs[1].shape
+    return Canonical("grouped_gemm", _dims(data[0], data[1], weight[1], data[2]))
+
+
+def _convolution(call: Call) -> Canonical:
+    """Forward convolution as implicit GEMM: m output positions, n channels out per group, k window x channels in."""
+    weight, out = call.inputs[1].shape, call.outputs[0].shape
+    tensors = 3 if len(call.inputs) > 2 else 2
+    plain = call.arguments[3:] if len(call.arguments) > 3 else ()
+    transposed = bool(plain[3]) if len(plain) > 3 else False
+    groups = int(plain[5]) if len(plain) > 5 else 1
+    attributes = (("groups", str(groups)),) + ((("bias", "yes"),) if tensors == 3 else ())
+    if transposed:
+        data = call.inputs[0].shape
+        m, n, k = product((data[0], *data[2:])), weight[1] * product(weight[2:]), weight[0] // groups
+        return Canonical("conv", _dims(groups, m, n, k), attributes)
+    m, n, k = product((out[0], *out[2:])), weight[0] // groups, product(weight[1:])
+    return Canonical("conv", _dims(groups, m, n, k), attributes)
+
+
+def gemm_work(operator: Operator) -> Work:
+    """2*b*m*n*k FLOP; every operand read once, the result written once; a bias adds one per output element."""
+    b, m, n, k = (operator.dim(name) for name in "bmnk")
+    bias = b * m * n if operator.attribute("bias") else number(0)
+    return Work(
+        shape="gemm",
+        dims={"b": b, "m": m, "n": n, "k": k},
+        flop=2 * b * m * n * k,
+        vector_flop=bias,
+        reads=tuple(spec.elements for spec in operator.inputs),
+        writes=tuple(spec.elements for spec in operator.outputs),
+    )
+
+
+def grouped_gemm_work(operator: Operator) -> Work:
+    """As a batched GEMM, but the weight operand is read only for the b active groups."""
+    plain = gemm_work(operator)
+    b, n, k = (operator.dim(name) for name in "bnk")
+    reads = (plain.reads[0], b * n * k, *plain.reads[2:])
+    return Work(shape="gemm", dims=plain.dims, flop=plain.flop, reads=reads, writes=plain.writes)
+
+
+ATEN = {
+    "aten.mm": _mm,
+    "aten.addmm": _addmm,
+    "aten.bmm": _bmm,
+    "aten.baddbmm": _baddbmm,
+    "aten.linear": _linear,
+    "aten.mv": _mv,
+    "aten.dot": _dot,
+    "aten.convolution": _convolution,
+    "hwsim.grouped_linear": _grouped_linear,
+}
+RULES = {"gemm": gemm_work, "conv": gemm_work, "grouped_gemm": grouped_gemm_work}

@@ -1,0 +1,129 @@
+"""Norms, softmax, reductions, scans, sorting, pooling: rows of `cols` elements each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphs.expressions import Expr, maximum, number, product
+from graphs.ir import Operator
+from graphs.work.work import Call, Canonical, Work
+
+# kind -> (vector FLOP per input element, special results per input element, special results per row)
+COSTS: dict[str, tuple[int, int, int]] = {
+    "norm": (7, 0, 1),  # mean, variance, scale, shift; one rsqrt a row
+    "rms_norm": (4, 0, 1),
+    "softmax": (4, 1, 1),  # max, subtract, exp, sum, scale
+    "log_softmax": (4, 1, 1),
+    "reduce": (1, 0, 0),
+    "scan": (2, 0, 0),
+    "sort": (0, 0, 0),
+    "pool": (1, 0, 0),
+    "norm_backward": (14, 0, 1),
+    "softmax_backward": (4, 0, 0),
+}
+
+
+def _rows_cols(shape: tuple[Expr, ...], dims: object) -> tuple[Expr, Expr]:
+    """(rows, cols) of a reduction over `dims` (int, list, or None for all)."""
+    if not shape:
+        return number(1), number(1)
+    if dims is None or dims == []:
+        return number(1), product(shape)
+    chosen = [d % len(shape) for d in ([dims] if isinstance(dims, int) else list(dims))]  # type: ignore[call-overload]
+    cols = product(shape[d] for d in chosen)
+    return product(shape[d] for d in range(len(shape)) if d not in chosen), cols
+
+
+def _reduction(kind: str, at: int | None, keyword: str = "dim") -> Callable[[Call], Canonical]:
+    def rule(call: Call) -> Canonical:
+        dims = call.keywords.get(keyword)
+        if dims is None and at is not None and len(call.arguments) > at:
+            dims = call.arguments[at]
+        if isinstance(dims, bool) or not isinstance(dims, (int, list, tuple, type(None))):
+            dims = None
+        rows, cols = _rows_cols(call.inputs[0].shape, dims)
+        return Canonical(kind, (("rows", rows), ("cols", cols)))
+
+    return rule
+
+
+def _layer_norm(call: Call) -> Canonical:
+    width = len(call.arguments[1])
+    shape = call.inputs[0].shape
+    rows, cols = product(shape[: len(shape) - width]), product(shape[len(shape) - width :])
+    return Canonical("norm", (("rows", rows), ("cols", cols)))
+
+
+def _rms_norm(call: Call) -> Canonical:
+    made = _layer_norm(call)
+    return Canonical("rms_norm", made.dims)
+
+
+def _batch_norm(call: Call) -> Canonical:
+    shape = call.inputs[0].shape
+    return Canonical("norm", (("rows", shape[1]), ("cols", shape[0] * product(shape[2:]))))
+
+
+def _group_norm(call: Call) -> Canonical:
+    shape, groups = call.inputs[0].shape, int(call.arguments[6])
+    rows = shape[0] * groups
+    return Canonical("norm", (("rows", rows), ("cols", product(shape[1:]) // groups)))
+
+
+def _window(call: Call) -> Canonical:
+    """Pooling: rows outputs, cols window elements (inputs per output, rounded by the size ratio)."""
+    rows = product(call.outputs[0].shape)
+    return Canonical("pool", (("rows", rows), ("cols", maximum(1, product(call.inputs[0].shape) / rows))))
+
+
+def _rows_work(operator: Operator) -> Work:
+    """Counts of `COSTS` per element and per row; operands stream once."""
+    per_element, special_element, special_row = COSTS[operator.kind]
+    rows, cols = operator.dim("rows"), operator.dim("cols")
+    return Work(
+        dims={"rows": rows, "cols": cols},
+        vector_flop=rows * cols * per_element,
+        special_op=rows * cols * special_element + rows * special_row,
+        reads=tuple(spec.elements for spec in operator.inputs),
+        writes=tuple(spec.elements for spec in operator.outputs),
+    )
+
+
+def _sort_work(operator: Operator) -> Work:
+    """Comparison sort or selection as a bitonic network: log2(cols) rounds, taken as 16 per element."""
+    plain = _rows_work(operator)
+    return Work(
+        dims=plain.dims,
+        vector_flop=operator.dim("rows") * operator.dim("cols") * 16,
+        reads=plain.reads,
+        writes=plain.writes,
+    )
+
+
+_REDUCE = ("sum", "mean", "amax", "amin", "max", "min", "prod", "any", "all", "argmax", "argmin", "var", "std",
+           "var_mean", "std_mean", "logsumexp", "norm", "linalg_vector_norm", "nansum", "count_nonzero", "median")  # fmt: skip
+
+ATEN: dict[str, Callable[[Call], Canonical]] = {
+    "aten.native_layer_norm": _layer_norm,
+    "aten._fused_rms_norm": _rms_norm,
+    "aten.native_batch_norm": _batch_norm,
+    "aten._native_batch_norm_legit": _batch_norm,
+    "aten._native_batch_norm_legit_no_training": _batch_norm,
+    "aten._batch_norm_with_update": _batch_norm,
+    "aten.native_group_norm": _group_norm,
+    "aten._softmax": _reduction("softmax", 1),
+    "aten._safe_softmax": _reduction("softmax", 1),
+    "aten._log_softmax": _reduction("log_softmax", 1),
+    "aten.cumsum": _reduction("scan", 1),
+    "aten.cumprod": _reduction("scan", 1),
+    "aten.logcumsumexp": _reduction("scan", 1),
+    "aten.topk": _reduction("sort", 2),
+    "aten.sort": _reduction("sort", 1),
+    "aten.argsort": _reduction("sort", 1),
+    "aten.avg_pool2d": _window,
+    "aten.max_pool2d_with_indices": _window,
+    "aten._adaptive_avg_pool2d": _window,
+    "aten.max_pool2d": _window,
+    "aten.avg_pool1d": _window,
+} | {f"aten.{name}": _reduction("reduce", 1) for name in _REDUCE}
+RULES: dict[str, Callable[[Operator], Work]] = {kind: _rows_work for kind in COSTS} | {"sort": _sort_work}
