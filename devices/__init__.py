@@ -3,8 +3,8 @@
 A device is one TOML file in this folder: datasheet facts, units as text, a source beside every group.
 `device` validates it once and returns a `Device` of SI numbers, `Device.replace` changes it for a what-if (an
 array gives many machines at once), and `detect` describes the machine at hand. A `Stack` is the software
-between a graph and the silicon. The room knows no models and no cost formulae; measured coefficients are never
-part of a profile.
+between a graph and the silicon. The room knows no models and no cost formulae; measured coefficients never
+become part of a profile.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ Quantity = float | NDArray[np.float64]
 Kind = Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
 Engine = Literal["simt", "systolic", "cpu", "spatial"]
 Dataflow = Literal["ws", "os", "is", "rs"]
+# `switch` and `full` reach every device in one hop, `bridge` joins a pair, `host` leads to the CPU.
+Topology = Literal["switch", "full", "cube_mesh", "ring", "torus2d", "torus3d", "bridge", "dragonfly", "host"]
 
 # `fp32` is IEEE and `tf32` its own name; `*_acc16` accumulate in 16 bits, all other floats in 32.
 DTYPES = (
@@ -96,7 +98,7 @@ class Link:
 
     bandwidth_byte_per_s: Quantity
     latency_s: Quantity | None = None
-    topology: str = ""
+    topology: Topology
     max_devices: Quantity | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from devices.device import Topology
 from devices.errors import DeviceError, near
 from devices.quantity import parse_quantity
 
@@ -113,7 +114,7 @@ class LinkProfile(_Group):
 
     bandwidth: BytePerS
     latency: Second | None = None
-    topology: str = ""
+    topology: Topology
     max_devices: Count | None = None
     source: Source
 
