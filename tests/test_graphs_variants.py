@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from graphs.errors import GraphError
 from graphs.expressions import parse
 from graphs.inputs import Example, Input, SymbolValue
 from graphs.layers import causal_mask, grouped_linear, materialise
+from graphs.variants.mixtral import SparseMLP
+from graphs.variants.swin import from_windows, into_windows, neighbours
 
 # Parameters as the model's own publication or released checkpoint counts them; tied weights once.
 PUBLISHED = {
@@ -34,6 +37,15 @@ PUBLISHED = {
     "mistral-7b": 7_248_023_552,  # mistralai/Mistral-7B-v0.3
     "qwen2.5-7b": 7_615_616_512,  # Qwen/Qwen2.5-7B
     "gemma-2b": 2_506_172_416,  # google/gemma-2b
+    "mixtral-8x7b": 46_702_792_704,  # mistralai/Mixtral-8x7B-v0.1
+    "t5-small": 60_506_624,  # google-t5/t5-small
+    "t5-base": 222_903_552,
+    "t5-large": 737_668_096,
+    "t5-3b": 2_851_598_336,
+    "t5-11b": 11_307_321_344,
+    "swin-t": 28_288_354,  # torchvision swin_t
+    "swin-s": 49_606_258,
+    "swin-b": 87_768_224,
     "vit-b-16": 86_567_656,  # torchvision vit_b_16
     "vit-b-32": 88_224_232,
     "vit-l-16": 304_326_632,
@@ -48,6 +60,8 @@ ROUNDED = {
     "gpt3-6.7b": (6.7e9, 0.02),
     "gpt3-13b": (13e9, 0.02),
     "gpt3-175b": (175e9, 0.01),  # Brown et al. 2020, table 2.1
+    "mixtral-8x22b": (141e9, 0.01),  # Mistral AI, announcement of April 2024
+    "switch-base-8": (620e6, 0.01),  # google/switch-base-8; from memory, unverified
     "opt-13b": (13e9, 0.02),
     "opt-30b": (30e9, 0.01),
     "opt-66b": (66e9, 0.01),
@@ -61,9 +75,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "llama-3-8b": {**DECODER, "kv_heads": 2, "head_dim": 8},
     "qwen2.5-7b": {**DECODER, "kv_heads": 2, "head_dim": 8},
     "gemma-2b": {**DECODER, "kv_heads": 1, "head_dim": 16},
+    "mixtral-8x7b": {**DECODER, "kv_heads": 2, "head_dim": 8, "experts": 4},
+    "t5-base": {**DECODER, "head_dim": 8},
+    "switch-base-8": {**DECODER, "head_dim": 8, "experts": 4},
+    "swin-t": {"width": 12, "depths": [2, 2], "heads": [1, 2], "window": 4, "patch": 2, "classes": 10},
     "vit-b-16": {"layers": 2, "hidden": 32, "heads": 4, "intermediate": 48, "side": 32, "classes": 10},
 }
-SIZES = {"batch": 2, "seq": 5, "context": 3}
+SIZES = {"batch": 2, "seq": 5, "context": 3, "source": 4, "image": 30}
 
 
 def small(name: str) -> tuple[Any, dict[str, Any], nn.Module]:
@@ -139,7 +157,10 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize("name", [n for n in SMALL if catalog.find(n).family == "decoder"])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in SMALL if "prefill" in catalog.find(n).phases and "source" not in catalog.find(n).symbols],
+)
 def test_reading_in_steps_equals_reading_at_once(name: str) -> None:
     module, config, model = small(name)
     ids = torch.randint(0, config["vocab"], (2, 7), generator=torch.Generator().manual_seed(1))
@@ -154,6 +175,52 @@ def test_reading_in_steps_equals_reading_at_once(name: str) -> None:
     for step, position in ((first, 3), (second, 5), (third, 6)):
         torch.testing.assert_close(step[:, 0], whole[:, position])
     assert cache[0][0].shape[2] == 7
+
+
+@pytest.mark.parametrize("name", ["t5-base", "switch-base-8"])
+def test_an_encoder_decoder_in_steps_equals_reading_at_once(name: str) -> None:
+    module, config, model = small(name)
+    generator = torch.Generator().manual_seed(1)
+    source, ids = (torch.randint(0, config["vocab"], (2, n), generator=generator) for n in (4, 6))
+    whole, *nothing = model(source, ids)
+    assert nothing == [[], []]
+    _, kwargs = materialise(
+        module.example(config, "prefill"), {"batch": 2, "context": 0, "seq": 5, "source": 4}, torch.float32
+    )
+    first, cache, memory = model(source, ids[:, :3], cache=kwargs["cache"], last_only=True)
+    second, cache, memory = model(None, ids[:, 3:5], cache=cache, memory=memory)
+    third, cache, memory = model(None, ids[:, 5:], cache=cache, memory=memory)
+    torch.testing.assert_close(torch.cat([first, second, third], dim=1), whole[:, 2:])
+    assert (cache[0][0].shape[2], memory[0][0].shape[2]) == (6, 4)
+
+
+def test_a_sparse_mlp_equals_the_weighted_sum_of_its_experts() -> None:
+    torch.manual_seed(0)
+    mlp = SparseMLP(8, 12, 6, 2, "silu", gated=True, normalise=True)
+    x = torch.randn(2, 5, 8)
+    probability = mlp.router(x).softmax(-1)
+    value, index = probability.topk(2, dim=-1)
+    value = value / value.sum(-1, keepdim=True)
+    assert mlp.gate is not None
+    expected = torch.zeros_like(x)
+    for b, t, k in itertools.product(range(2), range(5), range(2)):
+        e, token = index[b, t, k], x[b, t]
+        inner = torch.nn.functional.silu(mlp.gate[e] @ token) * (mlp.up[e] @ token)
+        expected[b, t] += value[b, t, k] * (mlp.down[e] @ inner)
+    torch.testing.assert_close(mlp(x), expected)
+    torch.testing.assert_close(mlp(x, 6, 10), expected)
+    assert not torch.allclose(mlp(x, 6, 1), expected)
+
+
+def test_a_shifted_window_lets_only_old_neighbours_attend() -> None:
+    side, window, shift = 8, 4, 2
+    allowed = neighbours(side, side, window, shift, torch.device("cpu"))
+    place = torch.arange(side * side).view(1, side, side, 1).roll((-shift, -shift), dims=(1, 2))
+    before = into_windows(place, window)[0, :, :, 0]
+    row, column = before // side, before % side
+    near = [(axis[:, :, None] - axis[:, None, :]).abs() < window for axis in (row, column)]
+    assert torch.equal(allowed, near[0] & near[1])
+    assert torch.equal(from_windows(into_windows(place, window), window, 2, 2), place)
 
 
 def test_the_causal_mask_lets_new_queries_see_the_cache() -> None:
