@@ -1,0 +1,53 @@
+"""Stacks: the software between graph and silicon, as data."""
+
+from __future__ import annotations
+
+import pytest
+
+from devices import DeviceError, stack, stacks
+
+
+def test_the_three_stacks_differ_where_their_names_say() -> None:
+    eager, compiled, engine = stack("eager"), stack("compiled"), stack("engine")
+    assert [one.id for one in stacks()] == ["compiled", "eager", "engine"]
+    assert eager.dispatch_s == 6e-6
+    assert eager.dispatch_s > compiled.dispatch_s > engine.dispatch_s == 0.0
+    assert (eager.passes, compiled.passes) == ((), ("fusion",))
+    assert (eager.graph_capture, engine.graph_capture) == (False, True)
+    assert eager.attention_kernel == "as_written"
+
+
+def test_every_stack_says_that_its_numbers_are_defaults() -> None:
+    assert all("unverified" in one.source for one in stacks())
+
+
+def test_replace_takes_keys_of_the_file_or_field_names() -> None:
+    eager = stack("eager")
+    changed = eager.replace(dispatch="4 us", launch_s=2e-6, graph_capture=True, attention_kernel="flash")
+    assert (changed.dispatch_s, changed.launch_s) == (4e-6, 2e-6)
+    assert (changed.graph_capture, changed.attention_kernel) == (True, "flash")
+    assert eager.dispatch_s == 6e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dispach": "4 us"}, "stack 'eager': unknown key 'dispach'; did you mean 'dispatch'?"),
+        ({"dispatch": "4 W"}, "stack 'eager': dispatch: '4 W' is not a second"),
+        ({"dispatch": -1.0}, "stack 'eager': dispatch: '-1.0' is negative"),
+        ({"dispatch": None}, "stack 'eager': dispatch: None is not a quantity"),
+        ({"attention_kernel": "fast"}, "no attention kernel 'fast'; kernels are as_written, math, flash"),
+        ({"graph_capture": "yes"}, "graph_capture is 'yes'; it is true or false"),
+    ],
+)
+def test_a_bad_change_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(DeviceError) as refused:
+        stack("eager").replace(**changes)
+    assert message in str(refused.value)
+
+
+def test_an_unknown_stack_lists_those_there_are() -> None:
+    with pytest.raises(
+        DeviceError, match="no stack 'eagre'; stacks are compiled, eager, engine; did you mean 'eager'"
+    ):
+        stack("eagre")
