@@ -1,0 +1,67 @@
+"""Operator rows summed by op, by kind or by module template."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from hwsim.errors import HwsimError
+from hwsim.result import GroupRow, OpRow
+
+Labelled = Iterable[tuple[str, float, int]]  # (label, part of the row's totals, runs)
+
+
+def group_rows(ops: Sequence[OpRow], what: str) -> tuple[GroupRow, ...]:
+    """Totals by `op` (name, dims, dtype), `kind` or `module` (template), longest first.
+
+    A row that runs in several modules is split between them in proportion to its runs there.
+    """
+    if what not in _LABELS:
+        near = difflib.get_close_matches(what, _LABELS, n=1)
+        remedy = f"; did you mean '{near[0]}'?" if near else ""
+        raise HwsimError(f"cannot group by '{what}'; use {', '.join(_LABELS)}{remedy}")
+    members: dict[str, list[tuple[OpRow, float, int]]] = {}
+    for row in ops:
+        for label, part, runs in _LABELS[what](row):
+            members.setdefault(label, []).append((row, part, runs))
+    total = sum(row.latency_s for row in ops)
+    groups = [_group(label, rows, total) for label, rows in members.items()]
+    return tuple(sorted(groups, key=lambda group: -group.latency_s))
+
+
+def _by_op(row: OpRow) -> Iterator[tuple[str, float, int]]:
+    yield " ".join(word for word in (row.name, row.dims, row.dtype) if word), 1.0, row.count
+
+
+def _by_kind(row: OpRow) -> Iterator[tuple[str, float, int]]:
+    yield row.kind, 1.0, row.count
+
+
+def _by_module(row: OpRow) -> Iterator[tuple[str, float, int]]:
+    runs = sum(count for _, count in row.modules)
+    for template, count in row.modules:
+        yield template, count / runs, count
+
+
+_LABELS: dict[str, Callable[[OpRow], Labelled]] = {"op": _by_op, "kind": _by_kind, "module": _by_module}
+
+
+def _group(label: str, rows: Sequence[tuple[OpRow, float, int]], total_s: float) -> GroupRow:
+    def summed(field: str) -> float:
+        return float(sum(getattr(row, field) * part for row, part, _ in rows))
+
+    limits = {"compute": summed("compute_s"), "memory": summed("memory_s"), "overhead": summed("overhead_s")}
+    latency = summed("latency_s")
+    return GroupRow(
+        label=label,
+        count=sum(runs for _, _, runs in rows),
+        latency_s=latency,
+        share=latency / total_s if total_s else 0.0,
+        compute_s=limits["compute"],
+        memory_s=limits["memory"],
+        overhead_s=limits["overhead"],
+        energy_j=summed("energy_j"),
+        flops=summed("flops"),
+        dram_bytes=summed("dram_bytes"),
+        bound=max(limits, key=lambda name: limits[name]),
+    )
