@@ -98,6 +98,8 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 class Attention(nn.Module):
     """Multi-head or grouped-query attention, with one fused input projection or three.
 
+    With `head_norm_eps` queries and keys pass an RMS norm per head.
+
     `bias` is that of queries, keys and values (`key_bias` where keys differ), `out_bias` that of the
     output. Without `scale` scores are divided by sqrt(head_dim).
     """
@@ -109,13 +111,13 @@ class Attention(nn.Module):
         *,
         kv_heads: int | None = None,
         head_dim: int | None = None,
-        memory_width: int | None = None,
         bias: bool = True,
         key_bias: bool | None = None,
         out_bias: bool | None = None,
         fused: bool = False,
         scale: float | None = None,
         dropout: float = 0.0,
+        head_norm_eps: float | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.kv_heads = heads, kv_heads or heads
@@ -126,9 +128,13 @@ class Attention(nn.Module):
             self.query_key_value = nn.Linear(hidden, wide + 2 * narrow, bias=bias)
         else:
             self.query = nn.Linear(hidden, wide, bias=bias)
-            self.key = nn.Linear(memory_width or hidden, narrow, bias=bias if key_bias is None else key_bias)
-            self.value = nn.Linear(memory_width or hidden, narrow, bias=bias)
+            self.key = nn.Linear(hidden, narrow, bias=bias if key_bias is None else key_bias)
+            self.value = nn.Linear(hidden, narrow, bias=bias)
         self.out = nn.Linear(wide, hidden, bias=bias if out_bias is None else out_bias)
+        self.query_norm, self.key_norm = (
+            RMSNorm(self.head_dim, head_norm_eps) if head_norm_eps is not None else nn.Identity()
+            for _ in range(2)
+        )
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         split: Tensor = x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
@@ -157,6 +163,7 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, KeyValue]:
         """Self-attention over the cached and the new positions; returns the output and the longer cache."""
         query, (key, value) = self._project(x)
+        query, key = self.query_norm(query), self.key_norm(key)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
         pair = append(past, (key, value))
@@ -182,14 +189,21 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linears with an activation between."""
+    """Two linears with an activation between; back to `hidden` unless `out` is given."""
 
     def __init__(
-        self, hidden: int, intermediate: int, activation: str, *, bias: bool = True, dropout: float = 0.0
+        self,
+        hidden: int,
+        intermediate: int,
+        activation: str,
+        *,
+        out: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.up = nn.Linear(hidden, intermediate, bias=bias)
-        self.down = nn.Linear(intermediate, hidden, bias=bias)
+        self.down = nn.Linear(intermediate, out or hidden, bias=bias)
         self.activation = ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
 

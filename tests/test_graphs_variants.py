@@ -37,12 +37,30 @@ PUBLISHED = {
     "mistral-7b": 7_248_023_552,  # mistralai/Mistral-7B-v0.3
     "qwen2.5-7b": 7_615_616_512,  # Qwen/Qwen2.5-7B
     "gemma-2b": 2_506_172_416,  # google/gemma-2b
+    "llama-3.1-405b": 405_853_388_800,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-32b": 32_762_123_264,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "qwen3-235b-a22b": 235_093_634_560,
     "mixtral-8x7b": 46_702_792_704,  # mistralai/Mixtral-8x7B-v0.1
     "t5-small": 60_506_624,  # google-t5/t5-small
     "t5-base": 222_903_552,
     "t5-large": 737_668_096,
     "t5-3b": 2_851_598_336,
     "t5-11b": 11_307_321_344,
+    "whisper-tiny": 37_760_640,  # openai/whisper-*, fixed encoder positions counted
+    "whisper-base": 72_593_920,
+    "whisper-small": 241_734_912,
+    "whisper-medium": 763_857_920,
+    "whisper-large-v2": 1_543_304_960,
+    "whisper-large-v3": 1_543_490_560,
+    "whisper-large-v3-turbo": 808_878_080,
+    "clip-vit-b-32": 151_277_313,  # openai/clip-vit-base-patch32
+    "clip-vit-b-16": 149_620_737,
+    "clip-vit-l-14": 427_616_513,
     "swin-t": 28_288_354,  # torchvision swin_t
     "swin-s": 49_606_258,
     "swin-b": 87_768_224,
@@ -62,6 +80,10 @@ ROUNDED = {
     "gpt3-175b": (175e9, 0.01),  # Brown et al. 2020, table 2.1
     "mixtral-8x22b": (141e9, 0.01),  # Mistral AI, announcement of April 2024
     "switch-base-8": (620e6, 0.01),  # google/switch-base-8; from memory, unverified
+    "dit-s-2": (33e6, 0.01),  # Peebles & Xie 2023, tables 1 and 4
+    "dit-b-2": (130e6, 0.01),
+    "dit-l-2": (458e6, 0.01),
+    "dit-xl-2": (675e6, 0.01),
     "opt-13b": (13e9, 0.02),
     "opt-30b": (30e9, 0.01),
     "opt-66b": (66e9, 0.01),
@@ -78,10 +100,26 @@ SMALL: dict[str, dict[str, Any]] = {
     "mixtral-8x7b": {**DECODER, "kv_heads": 2, "head_dim": 8, "experts": 4},
     "t5-base": {**DECODER, "head_dim": 8},
     "switch-base-8": {**DECODER, "head_dim": 8, "experts": 4},
+    "qwen3-8b": {**DECODER, "kv_heads": 2, "head_dim": 8},
+    "qwen3-30b-a3b": {**DECODER, "kv_heads": 2, "head_dim": 8, "experts": 4, "top_k": 3},
+    "whisper-base": {**DECODER, "decoder_layers": 3, "audio_positions": 20},
+    "clip-vit-b-32": {
+        "side": 8,
+        "patch": 4,
+        "hidden": 16,
+        "layers": 2,
+        "heads": 2,
+        "text_hidden": 8,
+        "text_layers": 2,
+        "text_heads": 2,
+        "vocab": 50,
+        "shared": 12,
+    },
+    "dit-xl-2": {"hidden": 32, "layers": 2, "heads": 4, "side": 8, "classes": 10, "time_width": 16},
     "swin-t": {"width": 12, "depths": [2, 2], "heads": [1, 2], "window": 4, "patch": 2, "classes": 10},
     "vit-b-16": {"layers": 2, "hidden": 32, "heads": 4, "intermediate": 48, "side": 32, "classes": 10},
 }
-SIZES = {"batch": 2, "seq": 5, "context": 3, "source": 4, "image": 30}
+SIZES = {"batch": 2, "seq": 5, "context": 3, "source": 4, "image": 30, "frames": 7, "texts": 3}
 
 
 def small(name: str) -> tuple[Any, dict[str, Any], nn.Module]:
@@ -151,15 +189,14 @@ def test_a_small_model_runs_in_every_phase(name: str, phase: str) -> None:
 def test_gradients_reach_every_parameter(name: str) -> None:
     model, out = run(name, "forward")
     sum(tensor.float().square().mean() for tensor in tensors(out)).backward()  # type: ignore[union-attr]
-    silent = [
-        key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()
-    ]
+    learned = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
+    silent = [key for key, grad in learned.items() if grad is None or not torch.isfinite(grad).all()]
     assert silent == []
 
 
 @pytest.mark.parametrize(
     "name",
-    [n for n in SMALL if "prefill" in catalog.find(n).phases and "source" not in catalog.find(n).symbols],
+    [n for n in SMALL if catalog.find(n).family in ("decoder", "moe") and n != "switch-base-8"],
 )
 def test_reading_in_steps_equals_reading_at_once(name: str) -> None:
     module, config, model = small(name)
@@ -177,21 +214,19 @@ def test_reading_in_steps_equals_reading_at_once(name: str) -> None:
     assert cache[0][0].shape[2] == 7
 
 
-@pytest.mark.parametrize("name", ["t5-base", "switch-base-8"])
+@pytest.mark.parametrize("name", ["t5-base", "switch-base-8", "whisper-base"])
 def test_an_encoder_decoder_in_steps_equals_reading_at_once(name: str) -> None:
     module, config, model = small(name)
-    generator = torch.Generator().manual_seed(1)
-    source, ids = (torch.randint(0, config["vocab"], (2, n), generator=generator) for n in (4, 6))
+    ids = torch.randint(0, config["vocab"], (2, 6), generator=torch.Generator().manual_seed(1))
+    args, kwargs = materialise(module.example(config, "prefill"), {**SIZES, "context": 0}, torch.float32)
+    source = args[0]
     whole, *nothing = model(source, ids)
     assert nothing == [[], []]
-    _, kwargs = materialise(
-        module.example(config, "prefill"), {"batch": 2, "context": 0, "seq": 5, "source": 4}, torch.float32
-    )
     first, cache, memory = model(source, ids[:, :3], cache=kwargs["cache"], last_only=True)
     second, cache, memory = model(None, ids[:, 3:5], cache=cache, memory=memory)
     third, cache, memory = model(None, ids[:, 5:], cache=cache, memory=memory)
     torch.testing.assert_close(torch.cat([first, second, third], dim=1), whole[:, 2:])
-    assert (cache[0][0].shape[2], memory[0][0].shape[2]) == (6, 4)
+    assert (cache[0][0].shape[2], memory[0][0].shape[2]) == (6, 4)  # 7 frames make 4 positions
 
 
 def test_a_sparse_mlp_equals_the_weighted_sum_of_its_experts() -> None:

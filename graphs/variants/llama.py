@@ -1,12 +1,13 @@
-"""Rotary, RMS-normalised decoders with gated MLPs: Llama 2 and 3, Mistral, Qwen 2.5, Gemma.
+"""Rotary, RMS-normalised decoders with gated MLPs: Llama 2 and 3, Mistral, Qwen 2.5 and 3, Gemma.
 
 Touvron et al., "Llama 2: Open Foundation and Fine-Tuned Chat Models", arXiv:2307.09288, 2023; Grattafiori
 et al., "The Llama 3 Herd of Models", arXiv:2407.21783, 2024; Jiang et al., "Mistral 7B", arXiv:2310.06825,
-2023; Qwen Team, "Qwen2.5 Technical Report", arXiv:2412.15115, 2024; Gemma Team, "Gemma: Open Models Based
-on Gemini Research and Technology", arXiv:2403.08295, 2024. Sizes are those of each published config.json.
-Query heads share fewer key-value heads (grouped queries), which is what makes the KV cache of Llama 3 a
-quarter as large as that of Llama 2. Gemma's gain of 1 + w is folded into one weight; the frequency scaling
-of Llama 3.1 changes angles, not work.
+2023; Qwen Team, "Qwen2.5 Technical Report", arXiv:2412.15115, 2024; Qwen Team, "Qwen3 Technical Report",
+arXiv:2505.09388, 2025; Gemma Team, "Gemma: Open Models Based on Gemini Research and Technology",
+arXiv:2403.08295, 2024. Sizes are those of each published config.json. Query heads share fewer key-value
+heads (grouped queries), which is what makes the KV cache of Llama 3 a quarter as large as that of Llama 2.
+Gemma's gain of 1 + w is folded into one weight; the frequency scaling of Llama 3.1 changes angles, not
+work.
 """
 
 from __future__ import annotations
@@ -26,59 +27,101 @@ CONFIGS = {
     "llama-2-7b": {
         "hidden": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "head_dim": 128, "intermediate": 11008,
         "vocab": 32000, "max_position": 4096, "rope_theta": 10000.0, "norm_eps": 1e-5, "activation": "silu",
-        "qkv_bias": False, "tied": False, "scale_embedding": False, "dtype": "float16",
+        "qkv_bias": False, "tied": False, "head_norm": False, "scale_embedding": False, "dtype": "float16",
     },
     "llama-2-13b": {
         "hidden": 5120, "layers": 40, "heads": 40, "kv_heads": 40, "head_dim": 128, "intermediate": 13824,
         "vocab": 32000, "max_position": 4096, "rope_theta": 10000.0, "norm_eps": 1e-5, "activation": "silu",
-        "qkv_bias": False, "tied": False, "scale_embedding": False, "dtype": "float16",
+        "qkv_bias": False, "tied": False, "head_norm": False, "scale_embedding": False, "dtype": "float16",
     },
     "llama-2-70b": {
         "hidden": 8192, "layers": 80, "heads": 64, "kv_heads": 8, "head_dim": 128, "intermediate": 28672,
         "vocab": 32000, "max_position": 4096, "rope_theta": 10000.0, "norm_eps": 1e-5, "activation": "silu",
-        "qkv_bias": False, "tied": False, "scale_embedding": False, "dtype": "float16",
+        "qkv_bias": False, "tied": False, "head_norm": False, "scale_embedding": False, "dtype": "float16",
     },
     "llama-3-8b": {
         "hidden": 4096, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336,
         "vocab": 128256, "max_position": 8192, "rope_theta": 500000.0, "norm_eps": 1e-5,
-        "activation": "silu", "qkv_bias": False, "tied": False, "scale_embedding": False,
-        "dtype": "bfloat16",
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
+        "scale_embedding": False, "dtype": "bfloat16",
     },
     "llama-3-70b": {
         "hidden": 8192, "layers": 80, "heads": 64, "kv_heads": 8, "head_dim": 128, "intermediate": 28672,
         "vocab": 128256, "max_position": 8192, "rope_theta": 500000.0, "norm_eps": 1e-5,
-        "activation": "silu", "qkv_bias": False, "tied": False, "scale_embedding": False,
-        "dtype": "bfloat16",
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
+        "scale_embedding": False, "dtype": "bfloat16",
     },
     "llama-3.1-8b": {
         "hidden": 4096, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336,
         "vocab": 128256, "max_position": 131072, "rope_theta": 500000.0, "norm_eps": 1e-5,
-        "activation": "silu", "qkv_bias": False, "tied": False, "scale_embedding": False,
-        "dtype": "bfloat16",
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
+        "scale_embedding": False, "dtype": "bfloat16",
     },
     "llama-3.1-70b": {
         "hidden": 8192, "layers": 80, "heads": 64, "kv_heads": 8, "head_dim": 128, "intermediate": 28672,
         "vocab": 128256, "max_position": 131072, "rope_theta": 500000.0, "norm_eps": 1e-5,
-        "activation": "silu", "qkv_bias": False, "tied": False, "scale_embedding": False,
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
+        "scale_embedding": False, "dtype": "bfloat16",
+    },
+    "llama-3.1-405b": {
+        "hidden": 16384, "layers": 126, "heads": 128, "kv_heads": 8, "head_dim": 128, "intermediate": 53248,
+        "vocab": 128256, "max_position": 131072, "rope_theta": 500000.0, "norm_eps": 1e-5,
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
+        "scale_embedding": False, "dtype": "bfloat16",
+    },
+    "llama-3.2-1b": {
+        "hidden": 2048, "layers": 16, "heads": 32, "kv_heads": 8, "head_dim": 64, "intermediate": 8192,
+        "vocab": 128256, "max_position": 131072, "rope_theta": 500000.0, "norm_eps": 1e-5,
+        "activation": "silu", "qkv_bias": False, "tied": True, "head_norm": False, "scale_embedding": False,
         "dtype": "bfloat16",
+    },
+    "llama-3.2-3b": {
+        "hidden": 3072, "layers": 28, "heads": 24, "kv_heads": 8, "head_dim": 128, "intermediate": 8192,
+        "vocab": 128256, "max_position": 131072, "rope_theta": 500000.0, "norm_eps": 1e-5,
+        "activation": "silu", "qkv_bias": False, "tied": True, "head_norm": False, "scale_embedding": False,
+        "dtype": "bfloat16",
+    },
+    "llama-3.3-70b": {
+        "hidden": 8192, "layers": 80, "heads": 64, "kv_heads": 8, "head_dim": 128, "intermediate": 28672,
+        "vocab": 128256, "max_position": 131072, "rope_theta": 500000.0, "norm_eps": 1e-5,
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
+        "scale_embedding": False, "dtype": "bfloat16",
     },
     "mistral-7b": {
         "hidden": 4096, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336,
         "vocab": 32768, "max_position": 32768, "rope_theta": 1000000.0, "norm_eps": 1e-5,
-        "activation": "silu", "qkv_bias": False, "tied": False, "scale_embedding": False,
-        "dtype": "bfloat16",
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
+        "scale_embedding": False, "dtype": "bfloat16",
     },
     "qwen2.5-7b": {
         "hidden": 3584, "layers": 28, "heads": 28, "kv_heads": 4, "head_dim": 128, "intermediate": 18944,
         "vocab": 152064, "max_position": 131072, "rope_theta": 1000000.0, "norm_eps": 1e-6,
-        "activation": "silu", "qkv_bias": True, "tied": False, "scale_embedding": False,
+        "activation": "silu", "qkv_bias": True, "tied": False, "head_norm": False, "scale_embedding": False,
+        "dtype": "bfloat16",
+    },
+    "qwen2.5-14b": {
+        "hidden": 5120, "layers": 48, "heads": 40, "kv_heads": 8, "head_dim": 128, "intermediate": 13824,
+        "vocab": 152064, "max_position": 131072, "rope_theta": 1000000.0, "norm_eps": 1e-6,
+        "activation": "silu", "qkv_bias": True, "tied": False, "head_norm": False, "scale_embedding": False,
+        "dtype": "bfloat16",
+    },
+    "qwen3-8b": {
+        "hidden": 4096, "layers": 36, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 12288,
+        "vocab": 151936, "max_position": 40960, "rope_theta": 1000000.0, "norm_eps": 1e-6,
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": True, "scale_embedding": False,
+        "dtype": "bfloat16",
+    },
+    "qwen3-32b": {
+        "hidden": 5120, "layers": 64, "heads": 64, "kv_heads": 8, "head_dim": 128, "intermediate": 25600,
+        "vocab": 151936, "max_position": 40960, "rope_theta": 1000000.0, "norm_eps": 1e-6,
+        "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": True, "scale_embedding": False,
         "dtype": "bfloat16",
     },
     "gemma-2b": {
         "hidden": 2048, "layers": 18, "heads": 8, "kv_heads": 1, "head_dim": 256, "intermediate": 16384,
         "vocab": 256000, "max_position": 8192, "rope_theta": 10000.0, "norm_eps": 1e-6,
-        "activation": "gelu_tanh", "qkv_bias": False, "tied": True, "scale_embedding": True,
-        "dtype": "bfloat16",
+        "activation": "gelu_tanh", "qkv_bias": False, "tied": True, "head_norm": False,
+        "scale_embedding": True, "dtype": "bfloat16",
     },
 }
 # fmt: on
@@ -113,6 +156,7 @@ class Block(nn.Module):
             head_dim=c["head_dim"],
             bias=c["qkv_bias"],
             out_bias=False,
+            head_norm_eps=c["norm_eps"] if c["head_norm"] else None,
         )
         self.mlp_norm = RMSNorm(c["hidden"], c["norm_eps"])
         self.mlp = GatedMLP(c["hidden"], c["intermediate"], c["activation"])

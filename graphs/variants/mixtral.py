@@ -1,12 +1,13 @@
-"""Sparse mixture-of-experts decoder: Mixtral.
+"""Sparse mixture-of-experts decoders: Mixtral, Qwen 3 MoE.
 
-Jiang et al., "Mixtral of Experts", arXiv:2401.04088, 2024. The attention of Mistral 7B; every MLP is one of
-eight gated MLPs, of which a router chooses two per token. What an inference costs depends on the data:
-`active_experts` is how many experts of a layer get any token (their weights are read), `expert_tokens` how
-many tokens an active expert computes. The defaults are their expectations under balanced, independent
-routing, so they may be fractional; active_experts times expert_tokens is then exactly top_k per token.
-Passed explicitly they force the shapes: with too few, the tokens of least weight are dropped; without them
-(a plain call) both follow from the routing and experts are padded to the fullest one.
+Jiang et al., "Mixtral of Experts", arXiv:2401.04088, 2024; Qwen Team, "Qwen3 Technical Report",
+arXiv:2505.09388, 2025. The attention of Mistral 7B; every MLP is one of eight gated MLPs, of which a router
+chooses two per token (Qwen 3: 128 small ones, eight per token). What an inference costs depends on the
+data: `active_experts` is how many experts of a layer get any token (their weights are read),
+`expert_tokens` how many tokens an active expert computes. The defaults are their expectations under
+balanced, independent routing, so they may be fractional; active_experts times expert_tokens is then exactly
+top_k per token. Passed explicitly they force the shapes: with too few, the tokens of least weight are
+dropped; without them (a plain call) both follow from the routing and experts are padded to the fullest one.
 """
 
 from __future__ import annotations
@@ -27,12 +28,22 @@ CONFIGS = {
     "mixtral-8x7b": {
         "hidden": 4096, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336,
         "experts": 8, "top_k": 2, "vocab": 32000, "max_position": 32768, "rope_theta": 1000000.0,
-        "norm_eps": 1e-5, "activation": "silu", "dtype": "bfloat16",
+        "norm_eps": 1e-5, "head_norm": False, "activation": "silu", "dtype": "bfloat16",
     },
     "mixtral-8x22b": {
         "hidden": 6144, "layers": 56, "heads": 48, "kv_heads": 8, "head_dim": 128, "intermediate": 16384,
         "experts": 8, "top_k": 2, "vocab": 32768, "max_position": 65536, "rope_theta": 1000000.0,
-        "norm_eps": 1e-5, "activation": "silu", "dtype": "bfloat16",
+        "norm_eps": 1e-5, "head_norm": False, "activation": "silu", "dtype": "bfloat16",
+    },
+    "qwen3-30b-a3b": {
+        "hidden": 2048, "layers": 48, "heads": 32, "kv_heads": 4, "head_dim": 128, "intermediate": 768,
+        "experts": 128, "top_k": 8, "vocab": 151936, "max_position": 40960, "rope_theta": 1000000.0,
+        "norm_eps": 1e-6, "head_norm": True, "activation": "silu", "dtype": "bfloat16",
+    },
+    "qwen3-235b-a22b": {
+        "hidden": 4096, "layers": 94, "heads": 64, "kv_heads": 4, "head_dim": 128, "intermediate": 1536,
+        "experts": 128, "top_k": 8, "vocab": 151936, "max_position": 40960, "rope_theta": 1000000.0,
+        "norm_eps": 1e-6, "head_norm": True, "activation": "silu", "dtype": "bfloat16",
     },
 }
 # fmt: on
@@ -147,7 +158,12 @@ class Block(nn.Module):
         hidden = c["hidden"]
         self.attention_norm = RMSNorm(hidden, c["norm_eps"])
         self.attention = Attention(
-            hidden, c["heads"], kv_heads=c["kv_heads"], head_dim=c["head_dim"], bias=False
+            hidden,
+            c["heads"],
+            kv_heads=c["kv_heads"],
+            head_dim=c["head_dim"],
+            bias=False,
+            head_norm_eps=c["norm_eps"] if c["head_norm"] else None,
         )
         self.mlp_norm = RMSNorm(hidden, c["norm_eps"])
         self.mlp = SparseMLP(
