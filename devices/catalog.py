@@ -21,7 +21,7 @@ def device(id: str) -> Device:
 
         return detect()
     if id.endswith(".toml"):
-        path = Path(id)
+        path = Path(id).resolve()
         return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
     path = _path_of(id)
     return _load(path, path.stat().st_mtime_ns)
@@ -96,12 +96,17 @@ def _profiles_in(folder: Path) -> Iterable[Path]:
 
 
 def _aliases() -> dict[str, Path]:
+    return _aliases_in(tuple((path, path.stat().st_mtime_ns) for path in _files().values()))
+
+
+@cache
+def _aliases_in(files: tuple[tuple[Path, int], ...]) -> dict[str, Path]:
+    """Cached by the files' times of change: a table of measurements asks for the same names over and over."""
     from devices.profile import load_toml
 
     found: dict[str, Path] = {}
-    files = _files()
-    for id, path in files.items():
-        for alias in (*load_toml(path).get("aliases", ()), id):
+    for path, _ in files:
+        for alias in (*load_toml(path).get("aliases", ()), path.stem):
             key = str(alias).lower()
             if found.setdefault(key, path) != path:
                 raise DeviceError(f"alias '{alias}' is in {found[key].name} and in {path.name}; keep one")

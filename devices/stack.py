@@ -82,10 +82,15 @@ def _field(key: str, value: object, where: str) -> tuple[str, object]:
     if key not in _KEYS:
         raise DeviceError(f"{where}: unknown key '{key}'{near(key, _KEYS)}")
     if key == "passes":
-        return key, tuple(str(one) for one in value) if isinstance(value, list | tuple) else (str(value),)
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple):
+            raise DeviceError(f"{where}: passes is {value!r}; give names, such as 'fusion,precision'")
+        return key, tuple(str(name).strip() for name in names if str(name).strip())
     if key == "attention_kernel" and value not in get_args(AttentionKernel):
         kernels = get_args(AttentionKernel)
         raise DeviceError(f"{where}: no attention kernel '{value}'; kernels are {', '.join(kernels)}")
+    if key == "graph_capture" and value in ("true", "false"):
+        return key, value == "true"
     if key == "graph_capture" and not isinstance(value, bool):
         raise DeviceError(f"{where}: graph_capture is {value!r}; it is true or false")
     return key, value

@@ -29,6 +29,12 @@ def test_replace_takes_keys_of_the_file_or_field_names() -> None:
     assert eager.dispatch_s == 6e-6
 
 
+def test_replace_takes_the_text_of_a_command_line() -> None:
+    changed = stack("eager").replace(passes="fusion, precision", graph_capture="true")
+    assert (changed.passes, changed.graph_capture) == (("fusion", "precision"), True)
+    assert stack("compiled").replace(passes="").passes == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -37,6 +43,7 @@ def test_replace_takes_keys_of_the_file_or_field_names() -> None:
         ({"dispatch": -1.0}, "stack 'eager': dispatch: '-1.0' is negative"),
         ({"dispatch": None}, "stack 'eager': dispatch: None is not a quantity"),
         ({"attention_kernel": "fast"}, "no attention kernel 'fast'; kernels are as_written, math, flash"),
+        ({"passes": 3}, "passes is 3; give names"),
         ({"graph_capture": "yes"}, "graph_capture is 'yes'; it is true or false"),
     ],
 )
