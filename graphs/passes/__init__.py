@@ -1,0 +1,1 @@
+"""Graph -> graph: precision, attention kernel, fusion. A stack names the passes; `hwsim.lower` runs them."""

@@ -1,0 +1,51 @@
+"""hwsim: how long, how many joules, does it fit, what limits it: transformers on hardware, from one traced graph.
+
+`estimate` answers for one point or for arrays of design points, `trace` gives a model's operator graph, `device` and
+`devices` the machines, `models` and `model` the built-in models. Nothing here imports torch; tracing does when needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hwsim.rooms import check_rooms
+
+check_rooms()
+
+if TYPE_CHECKING:
+    from devices import device, devices
+    from graphs.catalog import find as model
+    from graphs.catalog import variant_names as models
+    from graphs.serial import load_graph
+
+    from hwsim.errors import HwsimError
+    from hwsim.estimating import estimate
+    from hwsim.lower import lower
+    from hwsim.result import Estimate
+    from hwsim.tracing import trace
+
+_PUBLIC = {
+    "estimate": ("hwsim.estimating", "estimate"),
+    "Estimate": ("hwsim.result", "Estimate"),
+    "HwsimError": ("hwsim.errors", "HwsimError"),
+    "lower": ("hwsim.lower", "lower"),
+    "trace": ("hwsim.tracing", "trace"),
+    "load_graph": ("graphs.serial", "load_graph"),
+    "model": ("graphs.catalog", "find"),
+    "models": ("graphs.catalog", "variant_names"),
+    "device": ("devices", "device"),
+    "devices": ("devices", "devices"),
+}
+
+__all__ = ["Estimate", "HwsimError", "device", "devices", "estimate", "load_graph", "lower", "model", "models", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'hwsim' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _PUBLIC[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value

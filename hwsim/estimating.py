@@ -1,0 +1,447 @@
+"""`hwsim.estimate`: one call from a model and a device to an `Estimate`, scalar or over arrays of design points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from devices import Device, Stack, device as find_device, stack as find_stack
+from graphs.errors import GraphError
+from graphs.expressions import Environment, Expr
+from graphs.ir import OperatorGraph
+from graphs.workload import Precision
+
+from hwsim.engines.demand import Array
+from hwsim.errors import HwsimError
+from hwsim.evaluate import Evaluator, Totals
+from hwsim.fitted import Coefficients, coefficients_for
+from hwsim.lower import lower
+from hwsim.machine import MATRIX, VECTOR, Machine, build_machine
+from hwsim.optable import OpTable
+from hwsim.result import Estimate, OpRow, TimelineEvent
+from hwsim.tracing import trace
+
+Z80 = 1.2816  # standard normal quantile of a two-sided 80 % interval
+RESERVED = ("device.", "stack.", "coefficient.")
+
+
+def estimate(
+    model: Any,
+    device: Any,
+    *,
+    phase: str = "forward",
+    batch: Any = None,
+    seq: Any = None,
+    context: Any = None,
+    dtype: str | None = None,
+    weights: str | None = None,
+    kv: str | None = None,
+    stack: str | Stack = "compiled",
+    strict: bool = False,
+    price: Any = None,
+    overrides: Mapping[str, Any] | None = None,
+    **symbols: Any,
+) -> Any:
+    """Latency, energy and memory of `model` in `phase` on `device`.
+
+    Sizes, `device.` fields in `overrides` and coefficients may be numpy arrays: they broadcast against each other
+    and every numeric field of the result has the broadcast shape. A list of devices gives a list of estimates.
+    `price` is USD per hour; `strict` refuses a graph with ops no rule knows.
+    """
+    if isinstance(device, (list, tuple)):
+        return [
+            estimate(
+                model, one, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype, weights=weights, kv=kv,
+                stack=stack, strict=strict, price=price, overrides=overrides, **symbols,
+            )
+            for one in device
+        ]  # fmt: skip
+    changes = _by_room(overrides or {})
+    machine_device = (device if isinstance(device, Device) else find_device(device)).replace(**changes["device"])
+    chosen = (stack if isinstance(stack, Stack) else find_stack(stack)).replace(**changes["stack"])
+    given = {"batch": batch, "seq": seq, "context": context, **symbols, **changes["model"]}
+    asked = {name: value for name, value in given.items() if value is not None}
+    graph, bound = _bound_graph(model, phase, asked)
+    if strict and graph.unknown_ops():
+        (name, module), count = next(iter(graph.unknown_ops().items()))
+        raise HwsimError(f"no work rule for op {name} ({count} in {module or 'the model'}); drop --strict to cost it as traffic")
+    warnings: list[str] = []
+    precision = _precision(graph, machine_device, dtype, weights, kv, warnings)
+    table = lower(graph, precision, chosen)
+    coefficients = coefficients_for(machine_device).replace(changes["coefficient"])
+    machine = build_machine(machine_device, chosen, coefficients, _dtypes(table))
+    shape = _shape(bound, machine, price)
+    flat, points = _flatten(bound, machine, shape)
+    evaluator = Evaluator(table, flat[1], flat[0], points)
+    _warn(table, machine, warnings)
+    return _result(graph, table, machine, evaluator, bound, shape, precision, price, tuple(warnings), phase)
+
+
+def _by_room(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Overrides split by their reserved prefix; the rest are model symbols."""
+    split: dict[str, dict[str, Any]] = {"device": {}, "stack": {}, "coefficient": {}, "model": {}}
+    for path, value in overrides.items():
+        room, dot, rest = path.partition(".")
+        if dot and room in split and room != "model":
+            split[room][rest] = value
+        elif dot:
+            raise HwsimError(f"cannot set {path!r}; paths start with {', '.join(RESERVED)} or are model sizes")
+        else:
+            split["model"][path] = value
+    return split
+
+
+def _bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[OperatorGraph, dict[str, Array]]:
+    """The graph and a value for each of its sizes; a size its trace excludes is traced again as a plain number."""
+    graph = trace(model, phase=phase)
+    fixed: dict[str, int] = {}
+    for _ in range(len(graph.symbols) + 1):
+        bound = bind(graph, asked)
+        broken = broken_guard(graph, bound)
+        if broken is None:
+            return graph, bound
+        guard, culprit = broken
+        if culprit is None or culprit in fixed or not isinstance(model, str) or model.endswith(".json"):
+            raise HwsimError(f"{graph.model} in phase {phase} needs {guard.text}, which {_values(bound, guard)} breaks")
+        fixed[culprit] = int(bound[culprit])
+        graph = trace(model, phase=phase, fixed=fixed)
+    raise HwsimError(f"{graph.model} cannot be traced at {', '.join(f'{k}={v}' for k, v in fixed.items())}")
+
+
+def bind(graph: OperatorGraph, asked: Mapping[str, Any]) -> dict[str, Array]:
+    """Checked float64 values of every symbol of `graph`: asked ones and defaults that follow from them."""
+    known = {s.name: s for s in graph.symbols}
+    values: dict[str, Array] = {}
+    for name, value in asked.items():
+        if name not in known:
+            if name == "batch" and np.all(np.asarray(value) == 1):
+                continue
+            raise HwsimError(f"{graph.model} in phase {graph.phase} has no size {name!r}; it has {', '.join(known) or 'none'}")
+        values[name] = _checked(name, value)
+        if known[name].how == "fixed" and np.any(values[name] != float(known[name].default.value or 0)):
+            raise HwsimError(f"size {name!r} of this graph is fixed at {known[name].default.text}; trace it again to change it")
+    waiting = [name for name in known if name not in values]
+    while waiting:
+        ready = [name for name in waiting if known[name].default.symbols <= values.keys()]
+        if not ready:
+            raise HwsimError(f"size {waiting[0]!r} of {graph.model} has no value; pass it with --set {waiting[0]}=...")
+        environment = Environment(values)
+        for name in ready:
+            values[name] = np.asarray(environment(known[name].default), dtype=np.float64)
+        waiting = [name for name in waiting if name not in ready]
+    environment = Environment(values)
+    for name, size in known.items():
+        low = float(environment(size.minimum))
+        high = math.inf if size.maximum is None else environment(size.maximum)
+        if np.any(values[name] < low):
+            raise HwsimError(f"{name}={_worst(values[name], smallest=True)} is below {graph.model}'s least {name} of {low:g}")
+        if np.any(values[name] > high):
+            raise HwsimError(
+                f"{name}={_worst(values[name], smallest=False)} is above {graph.model}'s limit of {float(np.min(high)):g}"
+            )
+    return values
+
+
+def broken_guard(graph: OperatorGraph, values: Mapping[str, Array]) -> tuple[Expr, str | None] | None:
+    """The first guard a point breaks, and the size to trace again as a number when that may help."""
+    environment = Environment(values)
+    for guard in graph.guards:
+        holds = np.asarray(environment(guard), dtype=bool)
+        if np.all(holds):
+            continue
+        small = [n for n in sorted(guard.symbols) if np.ndim(values[n]) == 0 and float(values[n]) in (0.0, 1.0)]
+        return guard, small[0] if small else None
+    return None
+
+
+def _checked(name: str, value: Any) -> Array:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise HwsimError(f"{name}={value!r} is not a number") from error
+    if not np.all(np.isfinite(array)):
+        raise HwsimError(f"{name}={value} is not finite; sizes are whole numbers")
+    if np.any(array < 0):
+        raise HwsimError(f"{name}={_worst(array, smallest=True)} is negative; sizes are not")
+    return array
+
+
+def _worst(values: Array, *, smallest: bool) -> str:
+    return f"{float(np.min(values) if smallest else np.max(values)):g}"
+
+
+def _values(bound: Mapping[str, Array], guard: Expr) -> str:
+    return ", ".join(f"{n}={_worst(bound[n], smallest=False)}" for n in sorted(guard.symbols))
+
+
+def _precision(
+    graph: OperatorGraph,
+    device: Device,
+    dtype: str | None,
+    weights: str | None,
+    kv: str | None,
+    warnings: list[str],
+) -> Precision:
+    wanted = dtype or graph.dtype
+    Precision(activations=wanted, weights=weights, kv=kv)  # names are checked here
+    used, _ = device.peak(wanted)
+    if used != wanted and dtype is None and used in ("bf16", "fp16", "fp32"):
+        warnings.append(f"{device.id} has no {wanted} peak; computed in {used}")
+        return Precision(activations=used, weights=weights, kv=kv)
+    if used != wanted:
+        warnings.append(f"{device.id} has no {wanted} peak; priced at its {used} rate")
+    return Precision(activations=wanted, weights=weights, kv=kv)
+
+
+def _dtypes(table: OpTable) -> dict[str, set[str]]:
+    every = {row.dtype for row in table.rows}
+    return {MATRIX: {row.dtype for row in table.rows if row.work.shape != "stream"} or {"fp32"}, VECTOR: every}
+
+
+def _shape(bound: Mapping[str, Array], machine: Machine, price: Any) -> tuple[int, ...]:
+    arrays = [np.shape(v) for v in bound.values()] + _machine_shapes(machine) + [np.shape(price)]
+    try:
+        return np.broadcast_shapes(*arrays)
+    except ValueError as error:
+        raise HwsimError(f"arrays of shapes {', '.join(str(s) for s in arrays if s)} do not broadcast together") from error
+
+
+def _machine_shapes(machine: Machine) -> list[tuple[int, ...]]:
+    return [np.shape(a) for a in machine.arrays()]
+
+
+def _flatten(
+    bound: Mapping[str, Array], machine: Machine, shape: tuple[int, ...]
+) -> tuple[tuple[dict[str, Array], Machine], int]:
+    """Sizes and machine over a flat axis of points; what does not vary stays scalar."""
+    points = math.prod(shape)
+    if points == 0:
+        raise HwsimError("an array of no points has nothing to estimate")
+
+    def flat(value: Array) -> Array:
+        return np.ascontiguousarray(np.broadcast_to(value, shape)).reshape(points) if np.ndim(value) else value
+
+    return ({name: flat(value) for name, value in bound.items()}, machine.mapped(flat)), points
+
+
+def _warn(table: OpTable, machine: Machine, warnings: list[str]) -> None:
+    for (name, module), count in sorted(table.unknown.items()):
+        warnings.append(f"op {name} ({count} in {module or 'the model'}) has no work rule; costed as memory traffic")
+    for wanted, used in machine.substitutes.items():
+        text = f"{machine.device.id} has no {wanted} peak; priced at its {used} rate"
+        if text not in warnings and not any(used in w and "peak" in w for w in warnings):
+            warnings.append(text)
+
+
+def _result(
+    graph: OperatorGraph,
+    table: OpTable,
+    machine: Machine,
+    evaluator: Evaluator,
+    bound: Mapping[str, Array],
+    shape: tuple[int, ...],
+    precision: Precision,
+    price: Any,
+    warnings: tuple[str, ...],
+    phase: str,
+) -> Estimate:
+    totals = evaluator.totals()
+
+    def shaped(values: Any) -> Any:
+        array = np.broadcast_to(np.asarray(values, dtype=np.float64), (evaluator.points,))
+        return array.reshape(shape) if shape else float(array[0])
+
+    device = machine.device
+    latency = totals.latency_s
+    spread = Z80 * machine.structure.coefficients["log_sigma"]
+    static = totals.energy["static"]
+    dynamic = sum(v for k, v in totals.energy.items() if k != "static")
+    flat = evaluator.machine
+    memory = _memory(totals, flat)
+    dtype = precision.activations or graph.dtype
+    peak = np.asarray(_flat_peak(device, dtype, shape, evaluator.points))
+    bandwidth = flat.dram_byte_per_s / flat.structure.coefficients["dram_efficiency"]
+    hourly = device.price.usd_per_hour if price is None else price
+    tokens = _new_tokens(graph, bound, phase)
+    batch = bound.get("batch", np.float64(1.0))
+    bound_by = _bound(totals)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        intensity = totals.flops / np.maximum(totals.dram_bytes, 1e-300)
+    point = not shape
+    return Estimate(
+        model=graph.model,
+        device=device.id,
+        phase=phase,
+        sizes={name: (float(v) if np.ndim(v) == 0 else v) for name, v in bound.items()},
+        dtype=dtype,
+        stack=machine.stack.id,
+        parallel={},
+        latency_s=shaped(latency),
+        latency_low_s=shaped(np.maximum(latency * np.exp(-spread), _floor(totals, flat, peak, bandwidth))),
+        latency_high_s=shaped(latency * np.exp(spread)),
+        breakdown_s={
+            "compute": shaped(totals.compute_s),
+            "memory": shaped(totals.memory_s),
+            "overhead": shaped(totals.overhead_s),
+            "communication": shaped(0.0),
+            "power": shaped(totals.power_s),
+        },
+        energy_j=shaped(dynamic + static),
+        energy_dynamic_j=shaped(dynamic),
+        energy_static_j=shaped(static),
+        energy_by_j={name: shaped(value) for name, value in totals.energy.items()},
+        average_power_w=shaped((dynamic + static) / latency),
+        bytes_by_level={"dram": shaped(totals.dram_bytes), "onchip": shaped(totals.onchip_bytes)},
+        memory_bytes={name: shaped(value) for name, value in memory.items()},
+        fits=_fits(memory, shape),
+        flops=shaped(totals.flops),
+        flops_executed=shaped(totals.flops_executed),
+        macs=shaped(totals.flops / 2),
+        params=graph.parameters,
+        dram_bytes=shaped(totals.dram_bytes),
+        arithmetic_intensity=shaped(intensity),
+        mfu=shaped(totals.flops / (latency * peak)),
+        hfu=shaped(totals.flops_executed / (latency * peak)),
+        mbu=shaped(totals.dram_bytes / (latency * bandwidth)),
+        bound=str(bound_by[0]) if point else bound_by.reshape(shape),
+        clock_scale=shaped(totals.clock),
+        samples_per_s=shaped(np.broadcast_to(batch, shape).reshape(-1) / latency if shape else float(batch) / latency),
+        tokens_per_s=None if tokens is None else shaped(np.broadcast_to(tokens, shape).reshape(-1) / latency if shape else tokens / latency),
+        cost_usd=None if hourly is None else shaped(latency * np.ravel(np.broadcast_to(hourly, shape)) / 3600),
+        carbon_g=None,
+        warnings=warnings,
+        provenance=_provenance(graph, table, machine.coefficients, device),
+        machine=device,
+        rows=(lambda: _op_rows(table, evaluator, totals)) if point else _refuse_rows,
+        events=(lambda: _timeline(table, evaluator, totals)) if point else _refuse_rows,
+    )
+
+
+def _flat_peak(device: Device, dtype: str, shape: tuple[int, ...], points: int) -> Array:
+    peak = device.peak(dtype)[1]
+    return np.broadcast_to(peak, shape).reshape(points) if np.ndim(peak) else np.asarray(peak)
+
+
+def _floor(totals: Totals, machine: Machine, peak: Array, bandwidth: Any) -> Array:
+    """No prediction, nor the low end of its interval, lies below the traffic over the datasheet bandwidth."""
+    return np.asarray(totals.dram_bytes / bandwidth)
+
+
+def _memory(totals: Totals, machine: Machine) -> dict[str, Any]:
+    parts: dict[str, Any] = {name: totals.memory[name] for name in ("weights", "activations", "kv_cache", "gradients", "optimizer")}
+    parts["reserve"] = np.asarray(machine.stack.reserve_byte if machine.device.kind != "accelerator" else 0.0)
+    parts["total"] = sum(parts.values())
+    parts["capacity"] = np.asarray(machine.capacity_byte)
+    return parts
+
+
+def _fits(memory: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    fits = np.asarray(memory["total"] <= memory["capacity"])
+    return fits.reshape(shape) if shape else bool(np.ravel(fits)[0])
+
+
+def _bound(totals: Totals) -> Any:
+    """What takes the largest part of the time."""
+    parts = np.stack([totals.compute_s, totals.memory_s, totals.overhead_s, totals.power_s])
+    names = np.array(["compute", "memory", "overhead", "power"])
+    return names[np.argmax(parts, axis=0)]
+
+
+def _new_tokens(graph: OperatorGraph, bound: Mapping[str, Array], phase: str) -> Any:
+    batch = bound.get("batch", np.float64(1.0))
+    if phase == "decode":
+        return batch
+    return batch * bound["seq"] if "seq" in bound else None
+
+
+def _provenance(graph: OperatorGraph, table: OpTable, coefficients: Coefficients, device: Device) -> dict[str, Any]:
+    kinds = sum(int(n) for n in table.unknown.values())
+    return {
+        "graph": {"model": graph.model, "phase": graph.phase, "ops": graph.length, **dict(graph.provenance)},
+        "device": {"id": device.id, "fingerprint": device.fingerprint()},
+        "calibration": {name: scope for name, scope in coefficients.scopes.items() if scope != "engine"} or "none",
+        "version": _version(),
+        "tier": coefficients.tier,
+        "coverage": {"ops": graph.length, "ops_without_rule": kinds, "kernels": table.kernels, "rows": len(table.rows)},
+    }
+
+
+def _version() -> str:
+    try:
+        return version("hwsim")
+    except PackageNotFoundError:
+        return "uninstalled"
+
+
+def _refuse_rows() -> Sequence[Any]:
+    raise HwsimError("operator rows exist for a single point; estimate one point of the array")
+
+
+def _op_rows(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[OpRow]:
+    values = evaluator.row_values()
+    environment = Environment(evaluator.sizes)
+    overhead = _overhead_per_kernel(table, values.seconds, totals)
+    found = []
+    for index, row in enumerate(table.rows):
+        count = int(table.counts[index])
+        compute, memory = float(values.compute_s[index]) * count, float(values.memory_s[index]) * count
+        dims = " ".join(f"{n}={_plain(environment(e))}" for n, e in row.operator.dims)
+        if not dims and row.operator.outputs:
+            dims = "x".join(_plain(environment(e)) for e in row.operator.outputs[0].shape)
+        found.append(
+            OpRow(
+                kind=row.operator.members[0].kind if row.operator.members else row.operator.kind,
+                name=row.operator.name,
+                dims=dims,
+                dtype=row.dtype,
+                count=count,
+                modules=table.module_runs(index),
+                latency_s=compute + memory + overhead * count,
+                compute_s=compute,
+                memory_s=memory,
+                overhead_s=overhead * count,
+                energy_j=float(values.energy_j[index]) * count,
+                flops=float(values.flops[index]) * count,
+                flops_executed=float(values.executed[index]) * count,
+                dram_bytes=float(values.dram_bytes[index]) * count,
+                onchip_bytes=float(values.onchip_bytes[index]) * count,
+                bound=_row_bound(compute, memory, overhead * count),
+                choice=values.choice[index],
+            )
+        )
+    return found
+
+
+def _overhead_per_kernel(table: OpTable, seconds: Array, totals: Totals) -> float:
+    """What of the latency no kernel's own work explains, dealt evenly to the kernels."""
+    return float((totals.latency_s[0] - table.counts @ seconds) / max(1, table.kernels))
+
+
+def _row_bound(compute: float, memory: float, overhead: float) -> str:
+    return max((compute, "compute"), (memory, "memory"), (overhead, "overhead"))[1]
+
+
+def _plain(value: Any) -> str:
+    number = float(value)
+    return f"{int(number)}" if number.is_integer() else f"{number:.6g}"
+
+
+def _timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[TimelineEvent]:
+    values = evaluator.row_values()
+    overhead = _overhead_per_kernel(table, values.seconds, totals)
+    start = 0.0
+    events = []
+    for node, index in zip(table.graph.nodes, table.row_of_node.tolist(), strict=True):
+        duration = float(values.seconds[index]) + overhead
+        row = table.rows[index]
+        bound = _row_bound(float(values.compute_s[index]), float(values.memory_s[index]), overhead)
+        kind = row.operator.members[0].kind if row.operator.members else row.operator.kind
+        events.append(TimelineEvent(start_s=start, duration_s=duration, name=row.operator.name, kind=kind, module=table.graph.modules[node.module], bound=bound))  # fmt: skip
+        start += duration
+    return events
+
+
+__all__ = ["GraphError", "bind", "broken_guard", "estimate"]

@@ -1,0 +1,104 @@
+"""Fitted and prior coefficients: read from files by scope, each with meaning and source, arrays allowed as what-ifs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from devices import Device
+
+from hwsim.errors import HwsimError
+
+FOLDER = Path(__file__).with_name("coefficients")
+TIERS = {
+    "engine": "datasheet",
+    "vendor": "vendor",
+    "generation": "vendor generation",
+    "device": "measured on this device",
+    "machine": "measured on this machine",
+}
+_ORDER = ("engine", "vendor", "generation", "device", "machine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """Values by name for one device, and the scope each came from (engine default, vendor, generation, device)."""
+
+    values: Mapping[str, Any]
+    scopes: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def tier(self) -> str:
+        """What an estimate rests on: the narrowest scope any coefficient came from."""
+        narrowest = max(self.scopes.values(), key=_ORDER.index)
+        return TIERS[narrowest]
+
+    def replace(self, changes: Mapping[str, Any]) -> Coefficients:
+        """With values changed; numbers or arrays, finite and not negative."""
+        for name, value in changes.items():
+            if name not in self.values:
+                near = get_close_matches(name, list(self.values), n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(self.values)}"
+                raise HwsimError(f"no coefficient {name!r}{hint}")
+            if not np.all(np.isfinite(value)) or np.any(np.asarray(value) < 0):
+                raise HwsimError(f"coefficient.{name} is {value}; it must be a finite number of at least 0")
+        return Coefficients(values={**self.values, **changes}, scopes=self.scopes)
+
+
+def coefficients_for(device: Device) -> Coefficients:
+    """Coefficients of `device`, each from the narrowest file that has it."""
+    values: dict[str, Any] = {}
+    scopes: dict[str, str] = {}
+    for name in (device.engine, device.vendor.lower(), device.generation.lower(), device.id):
+        for coefficient, value, scope in _read(name):
+            values[coefficient], scopes[coefficient] = value, scope
+    if not values:
+        raise HwsimError(f"engine {device.engine!r} has no coefficients; add hwsim/coefficients/{device.engine}.toml")
+    return Coefficients(values=values, scopes=scopes)
+
+
+@cache
+def _read(name: str) -> tuple[tuple[str, float, str], ...]:
+    """(coefficient, value, scope) of one file, the user's own folder replacing the shipped one."""
+    for folder in (user_folder(), FOLDER):
+        path = folder / f"{name.replace('/', '_').replace(' ', '-')}.toml"
+        if path.is_file():
+            return _parsed(path)
+    return ()
+
+
+def user_folder() -> Path:
+    """Where `hwsim calibrate` writes and where its files are found first."""
+    from platformdirs import user_config_path
+
+    return user_config_path("hwsim", appauthor=False) / "coefficients"
+
+
+def _parsed(path: Path) -> tuple[tuple[str, float, str], ...]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HwsimError(f"coefficient file {path} cannot be read ({error}); correct or delete it") from error
+    scope = document.get("scope")
+    if scope not in _ORDER:
+        raise HwsimError(f"coefficient file {path} has scope {scope!r}; it must be one of {', '.join(_ORDER)}")
+    found = []
+    for name, entry in document.items():
+        if not isinstance(entry, dict):
+            continue
+        value = entry.get("value")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+            raise HwsimError(f"coefficient {name!r} in {path} is {value!r}; it must be a finite number of at least 0")
+        if not entry.get("source"):
+            raise HwsimError(f"coefficient {name!r} in {path} names no source; say where it comes from")
+        found.append((name, float(value), scope))
+    return tuple(found)

@@ -1,0 +1,216 @@
+"""Joins graph, workload and stack: runs the stack's passes and turns the op list into an `OpTable`. Cached."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+
+import numpy as np
+from devices import Stack
+from graphs.expressions import Expr
+from graphs.ir import KV, WEIGHT, Operator, OperatorGraph
+from graphs.passes.attention import apply_attention
+from graphs.passes.fusion import fuse
+from graphs.passes.precision import apply_precision
+from graphs.work import Work, work_of
+from graphs.workload import Precision, dtype_bits
+from numpy.typing import NDArray
+
+from hwsim.errors import HwsimError
+from hwsim.optable import NEVER, LinearForms, OpTable, Row
+
+PASSES: dict[str, Callable[[OperatorGraph], OperatorGraph]] = {
+    "fusion": fuse,
+    "pointwise_fusion": lambda graph: fuse(graph, epilogue=False),
+}
+RESIDENT_ROLES = {WEIGHT: "weights", "buffer": "weights", KV: "kv_cache", "gradient": "gradients", "optimizer": "optimizer"}
+_CACHE: OrderedDict[tuple[int, Precision, str, tuple[str, ...], float], tuple[OperatorGraph, OpTable]] = OrderedDict()
+_CACHED = 64
+_LOCK = Lock()
+
+
+def lower(graph: OperatorGraph, precision: Precision, stack: Stack) -> OpTable:
+    """The `OpTable` of `graph` under `stack` in `precision`."""
+    key = (id(graph), precision, stack.attention_kernel, stack.passes, stack.allocator_round_byte)
+    with _LOCK:
+        if key in _CACHE:
+            _CACHE.move_to_end(key)
+            return _CACHE[key][1]
+    passed = apply_attention(apply_precision(graph, precision), stack.attention_kernel)
+    for name in stack.passes:
+        if name not in PASSES:
+            raise HwsimError(f"stack '{stack.id}' names pass {name!r}; passes are {', '.join(PASSES)}")
+        passed = PASSES[name](passed)
+    table = build_table(passed)
+    with _LOCK:
+        _CACHE[key] = (graph, table)
+        while len(_CACHE) > _CACHED:
+            _CACHE.popitem(last=False)
+    return table
+
+
+def build_table(graph: OperatorGraph) -> OpTable:
+    """Rows, reuse distances and live sets of a graph whose passes are done."""
+    sizes = _Sizes()
+    operators = list({id(node.operator): node.operator for node in graph.nodes}.values())
+    works = {id(operator): work_of(operator) for operator in operators}
+    traffic = {id(o): _Traffic(o, works[id(o)], sizes) for o in operators}
+    storage_sizes = [(sizes.index(s.elements), dtype_bits(s.dtype) / 8) for s in graph.storages]
+    classes, distances = _reuse(graph, works, traffic, len(sizes.exprs))
+    rows, row_of_node = _rows(graph, works, classes)
+    resident, live = _live_sets(graph, storage_sizes, len(sizes.exprs))
+    return OpTable(
+        graph=graph,
+        rows=rows,
+        row_of_node=row_of_node,
+        sizes=tuple(sizes.exprs),
+        distances=LinearForms(distances),
+        resident=resident,
+        live=LinearForms(live),
+        kernels=len(graph.nodes),
+        unknown=graph.unknown_ops(),
+    )
+
+
+class _Sizes:
+    """Distinct element counts, numbered."""
+
+    def __init__(self) -> None:
+        self.exprs: list[Expr] = []
+        self._index: dict[str, int] = {}
+
+    def index(self, expr: Expr) -> int:
+        known = self._index.get(expr.text)
+        if known is None:
+            known = self._index[expr.text] = len(self.exprs)
+            self.exprs.append(expr)
+        return known
+
+
+class _Traffic:
+    """Bytes one operator touches, as (size index, bytes per element) terms."""
+
+    def __init__(self, operator: Operator, work: Work, sizes: _Sizes) -> None:
+        reads = zip(work.reads, operator.inputs, strict=True)
+        writes = zip(work.writes, operator.outputs, strict=True)
+        self.terms = [(sizes.index(e), dtype_bits(spec.dtype) / 8) for e, spec in (*reads, *writes) if not e.is_zero]
+
+
+def _reuse(
+    graph: OperatorGraph, works: dict[int, Work], traffic: dict[int, _Traffic], sizes: int
+) -> tuple[list[tuple[tuple[int, ...], tuple[int, ...]]], NDArray[np.float64]]:
+    """Reuse class of every operand of every node, and the distance of each class as a linear form.
+
+    The distance of a read is what the ops since the last touch of that storage moved; of a write, what is moved
+    until its last use, after which the memory is handed on. First touches and values that outlive the run have none,
+    and a touch of a part (a row appended to a KV cache) says nothing about the rest.
+    """
+    nodes = graph.nodes
+    cumulative = np.zeros((len(nodes) + 1, sizes))
+    for index, node in enumerate(nodes):
+        for size, width in traffic[id(node.operator)].terms:
+            cumulative[index + 1, size] += width
+    np.cumsum(cumulative, axis=0, out=cumulative)
+    last_use: dict[int, int] = {}
+    for index, node in enumerate(nodes):
+        for storage in (*node.reads, *node.writes):
+            last_use[storage] = index
+    end = graph.length
+    known: dict[bytes, int] = {}
+    forms: list[NDArray[np.float64]] = []
+
+    def class_of(start: int, stop: int) -> int:
+        form = cumulative[stop] - cumulative[start]
+        key = form.tobytes()
+        if key not in known:
+            known[key] = len(forms)
+            forms.append(form)
+        return known[key]
+
+    touched: dict[tuple[int, str], int] = {}  # (storage, elements touched) -> op; whole touches under ""
+    classes = []
+    for index, node in enumerate(nodes):
+        work = works[id(node.operator)]
+        reads = []
+        for storage, amount in zip(node.reads, work.reads, strict=True):
+            last = max(touched.get((storage, ""), NEVER), touched.get((storage, amount.text), NEVER))
+            reads.append(NEVER if last == NEVER else class_of(last, index))
+        writes = [
+            NEVER if graph.storages[s].freed_at >= end or last_use[s] == index else class_of(index, last_use[s])
+            for s in node.writes
+        ]
+        classes.append((tuple(reads), tuple(writes)))
+        amounts = zip((*node.reads, *node.writes), (*work.reads, *work.writes), strict=True)
+        for storage, amount in amounts:
+            touched[storage, "" if amount is graph.storages[storage].elements else amount.text] = index
+    return classes, np.array(forms) if forms else np.zeros((0, sizes))
+
+
+def _rows(
+    graph: OperatorGraph,
+    works: dict[int, Work],
+    classes: list[tuple[tuple[int, ...], tuple[int, ...]]],
+) -> tuple[tuple[Row, ...], NDArray[np.intp]]:
+    rows: list[Row] = []
+    known: dict[tuple[object, ...], int] = {}
+    row_of_node = np.empty(len(graph.nodes), dtype=np.intp)
+    for index, (node, (reads, writes)) in enumerate(zip(graph.nodes, classes, strict=True)):
+        one = node.operator
+        key = (id(one), reads, writes)
+        if key not in known:
+            known[key] = len(rows)
+            read_bits = tuple(dtype_bits(spec.dtype) for spec in one.inputs)
+            write_bits = tuple(dtype_bits(spec.dtype) for spec in one.outputs)
+            rows.append(Row(one, works[id(one)], compute_dtype(one), read_bits, write_bits, reads, writes))
+        row_of_node[index] = known[key]
+    return tuple(rows), row_of_node
+
+
+def compute_dtype(operator: Operator) -> str:
+    """The dtype arithmetic runs in: of the first floating data operand, weight-only formats aside."""
+    operator = operator.members[0] if operator.members else operator
+    for spec in (*operator.inputs, *operator.outputs):
+        if spec.role not in (WEIGHT, KV) and spec.dtype.startswith(("fp", "bf", "tf", "int8", "int4")):
+            return spec.dtype
+    for spec in (*operator.outputs, *operator.inputs):
+        return spec.dtype
+    return "fp32"
+
+
+def _live_sets(
+    graph: OperatorGraph, storage_sizes: list[tuple[int, float]], sizes: int
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Bytes that stay all along by role, and the undominated live sets of everything else."""
+    born: dict[int, int] = {}
+    for node in graph.nodes:
+        for storage in node.writes:
+            born.setdefault(storage, node.at)
+    used = {s for node in graph.nodes for s in (*node.reads, *node.writes)}
+    resident = {name: np.zeros(sizes) for name in ("weights", "kv_cache", "gradients", "optimizer")}
+    length = graph.length
+    change = np.zeros((length + 2, sizes))
+    for index, storage in enumerate(graph.storages):
+        size, width = storage_sizes[index]
+        name = RESIDENT_ROLES.get(storage.role)
+        if name is not None:
+            resident[name][size] += width
+            continue
+        if index not in used and storage.allocated_at >= 0:
+            continue  # a value that fusion keeps in registers, or a mask nobody builds any more
+        start = max(0, min(born.get(index, storage.allocated_at), storage.allocated_at))
+        change[start, size] += width
+        change[min(max(storage.freed_at, start), length) + 1, size] -= width
+    np.cumsum(change, axis=0, out=change)
+    return resident, pareto(change[[node.at for node in graph.nodes]] if graph.nodes else change[:1])
+
+
+def pareto(forms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Forms that no other form dominates in every coefficient (sizes are never negative, so the maximum is kept)."""
+    unique = np.unique(forms, axis=0)
+    unique = unique[np.argsort(-unique.sum(axis=1), kind="stable")]
+    kept: list[NDArray[np.float64]] = []
+    for form in unique:
+        if not any(np.all(other >= form) for other in kept):
+            kept.append(form)
+    return np.array(kept)

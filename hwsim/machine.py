@@ -1,0 +1,156 @@
+"""Device, stack and coefficients as the numbers pricing needs: rates (per dtype), structure, energies.
+
+Every field is a float or an array of design points; `columns` lists the arrays, so that a sweep over any device
+field is only one more axis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from devices import Device, Stack
+
+
+from hwsim.engines.demand import Structure
+from hwsim.errors import HwsimError
+from hwsim.fitted import Coefficients
+
+MATRIX, VECTOR = "matrix", "vector"
+_INT_FOR_FLOAT = {"int64": "fp32", "int32": "fp32", "int16": "fp32", "bool": "fp32", "uint8": "fp32"}
+_STRUCTURE = ("units", "array_rows", "array_columns", "array_count", "onchip_byte", "lanes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What one device under one stack offers; scalars or [points] arrays."""
+
+    device: Device
+    stack: Stack
+    structure: Structure
+    matrix_flop_per_s: Mapping[str, Any]
+    vector_flop_per_s: Mapping[str, Any]
+    special_op_per_s: Any
+    dram_byte_per_s: Any
+    onchip_byte_per_s: Any
+    capacity_byte: Any
+    matrix_j_per_flop: Mapping[str, Any]
+    vector_j_per_flop: Mapping[str, Any]
+    special_j_per_op: Any
+    dram_j_per_byte: Any
+    onchip_j_per_byte: Any
+    static_w: Any
+    limit_w: Any
+    coefficients: Coefficients
+    substitutes: Mapping[str, str]
+
+    def at(self, index: Any) -> Machine:
+        """The machine at some of its design points: every array indexed, every float kept."""
+        return _map_arrays(self, lambda a: a[index])
+
+    def arrays(self) -> list[Any]:
+        """Every field that is an array of design points."""
+        found: list[Any] = []
+        _map_arrays(self, lambda a: (found.append(a), a)[1])
+        return found
+
+    def mapped(self, change: Callable[[Any], Any]) -> Machine:
+        """The machine with `change` applied to every array."""
+        return _map_arrays(self, change)
+
+
+def build_machine(device: Device, stack: Stack, coefficients: Coefficients, dtypes: Mapping[str, set[str]]) -> Machine:
+    """The machine for the dtypes a workload uses (`matrix` and `vector` sets); rates are achievable ones."""
+    c = coefficients
+    substitutes: dict[str, str] = {}
+    matrix, matrix_j, vector, vector_j = {}, {}, {}, {}
+    for dtype in sorted(dtypes[MATRIX]):
+        used, peak = device.peak(_INT_FOR_FLOAT.get(dtype, dtype.partition(":")[0]))
+        if used != dtype and dtype not in _INT_FOR_FLOAT:
+            substitutes[dtype] = used
+        matrix[dtype] = peak * c["matrix_efficiency"]
+        on_matrix = used in device.compute.matrix_flop_per_s
+        matrix_j[dtype] = (device.energy.matrix_j_per_flop if on_matrix else device.energy.vector_j_per_flop)[used]
+    for dtype in sorted(dtypes[VECTOR]):
+        used, peak = device.vector_peak(_INT_FOR_FLOAT.get(dtype, dtype.partition(":")[0]))
+        vector[dtype] = peak * c["vector_efficiency"]
+        vector_j[dtype] = device.energy.vector_j_per_flop[used]
+    onchip = device.memory.last_level_cache
+    dram = device.memory.dram or onchip
+    if dram is None or dram.bandwidth_byte_per_s is None:
+        raise HwsimError(f"device '{device.id}' gives no bandwidth for its memory; add memory.dram.bandwidth")
+    chip_rate = onchip.bandwidth_byte_per_s if onchip is not None else None
+    special = device.compute.special_op_per_s
+    array = device.compute.array
+    fastest = max(vector.values(), key=lambda v: float(np.max(v))) if vector else 1.0
+    return Machine(
+        device=device,
+        stack=stack,
+        structure=Structure(
+            units=device.compute.units,
+            array_rows=array.rows if array else 1.0,
+            array_columns=array.columns if array else 1.0,
+            array_count=array.count if array else 1.0,
+            dataflow=array.dataflow if array else "",
+            onchip_byte=onchip.capacity_byte if onchip else 0.0,
+            lanes=device.compute.lanes_per_unit or 8.0,
+            coefficients=dict(c.values),
+            attention_kernel=stack.attention_kernel,
+        ),
+        matrix_flop_per_s=matrix,
+        vector_flop_per_s=vector,
+        special_op_per_s=special * c["special_efficiency"] if special is not None else fastest / 8,
+        dram_byte_per_s=dram.bandwidth_byte_per_s * c["dram_efficiency"],
+        onchip_byte_per_s=chip_rate * c["onchip_efficiency"] if chip_rate is not None else np.inf,
+        capacity_byte=dram.capacity_byte,
+        matrix_j_per_flop=matrix_j,
+        vector_j_per_flop=vector_j,
+        special_j_per_op=device.energy.special_j_per_op,
+        dram_j_per_byte=dram.energy_j_per_byte or 0.0,
+        onchip_j_per_byte=(onchip.energy_j_per_byte if onchip is not None else None) or 0.0,
+        static_w=device.energy.static_w,
+        limit_w=device.power.limit_w,
+        coefficients=c,
+        substitutes=substitutes,
+    )
+
+
+def structure_columns(machine: Machine) -> dict[str, Any]:
+    """Structural fields and coefficients that are arrays, by name."""
+    found = {name: getattr(machine.structure, name) for name in _STRUCTURE}
+    found |= {f"coefficient.{k}": v for k, v in machine.structure.coefficients.items()}
+    return {name: value for name, value in found.items() if np.ndim(value)}
+
+
+def with_structure(machine: Machine, columns: Mapping[str, Any]) -> Structure:
+    """The structure with some columns replaced (by their distinct values)."""
+    plain = {k: v for k, v in columns.items() if not k.startswith("coefficient.")}
+    fitted = {k.removeprefix("coefficient."): v for k, v in columns.items() if k.startswith("coefficient.")}
+    coefficients = {**machine.structure.coefficients, **fitted}
+    return dataclasses.replace(machine.structure, **plain, coefficients=coefficients)
+
+
+def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:
+    def mapped(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.ndim:
+            return change(value)
+        if isinstance(value, dict):
+            return {k: mapped(v) for k, v in value.items()}
+        return value
+
+    structure = dataclasses.replace(
+        machine.structure,
+        **{name: mapped(getattr(machine.structure, name)) for name in _STRUCTURE},
+        coefficients=mapped(machine.structure.coefficients),
+    )
+    names = (
+        "matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s",
+        "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op", "dram_j_per_byte",
+        "onchip_j_per_byte", "static_w", "limit_w",
+    )  # fmt: skip
+    return dataclasses.replace(machine, structure=structure, **{n: mapped(getattr(machine, n)) for n in names})
+
+

@@ -1,0 +1,78 @@
+"""The lowered workload: distinct operator rows with counts, reuse distances and live sets, ready for arithmetic.
+
+Nothing per design point walks the op list: a row stands for all ops with the same operator and the same reuse
+distances, `counts` say how often it runs under each module template, and peak memory is the largest of a few linear
+forms over distinct sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from graphs.expressions import Expr
+from graphs.ir import Operator, OperatorGraph
+from graphs.work import Work
+from numpy.typing import NDArray
+
+NEVER = -1  # reuse class of data that no earlier op touched, or that outlives the run
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One distinct signature: operator, its work, and the reuse class of each operand (NEVER = from DRAM)."""
+
+    operator: Operator
+    work: Work
+    dtype: str
+    read_bits: tuple[float, ...]
+    write_bits: tuple[float, ...]
+    read_classes: tuple[int, ...]
+    write_classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearForms:
+    """Byte totals as coefficients [forms, sizes] over distinct element counts `sizes`; bytes = coefficients @ sizes."""
+
+    coefficients: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class OpTable:
+    """A workload lowered for one software stack; see the module docstring."""
+
+    graph: OperatorGraph
+    rows: tuple[Row, ...]
+    row_of_node: NDArray[np.intp]
+    sizes: tuple[Expr, ...]
+    distances: LinearForms
+    resident: Mapping[str, NDArray[np.float64]]
+    live: LinearForms
+    kernels: int
+    unknown: Mapping[tuple[str, str], int]
+
+    @cached_property
+    def counts(self) -> NDArray[np.float64]:
+        """How often each row runs."""
+        return np.bincount(self.row_of_node, minlength=len(self.rows)).astype(np.float64)
+
+    @cached_property
+    def runs(self) -> Mapping[tuple[int, int], int]:
+        """(row, module index) -> runs; sparse."""
+        modules = np.array([node.module for node in self.graph.nodes], dtype=np.intp)
+        found: dict[tuple[int, int], int] = {}
+        for row, module in zip(self.row_of_node.tolist(), modules.tolist(), strict=True):
+            found[row, module] = found.get((row, module), 0) + 1
+        return found
+
+    def module_runs(self, row: int) -> tuple[tuple[str, int], ...]:
+        """Module templates of one row with their runs."""
+        templates = self.graph.templates
+        found: dict[str, int] = {}
+        for (at, module), runs in self.runs.items():
+            if at == row:
+                found[templates[module]] = found.get(templates[module], 0) + runs
+        return tuple(found.items())
