@@ -37,15 +37,20 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def causal_mask(query_length: int, key_length: int, device: torch.device) -> Tensor | None:
-    """True where a query may attend, queries being the last positions; None where one query sees every key.
-
-    The test is on plain ints alone: a traced length is a SymInt and never decides the path taken.
-    """
-    if isinstance(query_length, int) and query_length == 1:
-        return None
+def causal_mask(query_length: int, key_length: int, device: torch.device) -> Tensor:
+    """True where a query may attend, the queries being the last positions; [query_length, key_length]."""
     mask = torch.ones(query_length, key_length, dtype=torch.bool, device=device)
     return mask.tril(key_length - query_length)
+
+
+def step_mask(length: int, past: int, last_only: bool, device: torch.device) -> Tensor | None:
+    """Mask of `length` new tokens after `past` cached ones; None for one token, which sees them all.
+
+    A prefill says `last_only`, so that its length, symbolic when traced, is never tested.
+    """
+    if not last_only and length == 1:
+        return None
+    return causal_mask(length, past + length, device)
 
 
 def append(past: KeyValue | None, new: KeyValue) -> KeyValue:

@@ -14,7 +14,7 @@ from graphs import catalog
 from graphs.errors import GraphError
 from graphs.expressions import parse
 from graphs.inputs import Example, Input, SymbolValue
-from graphs.layers import causal_mask, grouped_linear, materialise
+from graphs.layers import causal_mask, grouped_linear, materialise, step_mask
 from graphs.variants.mixtral import SparseMLP
 from graphs.variants.swin import from_windows, into_windows, neighbours
 
@@ -116,7 +116,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "shared": 12,
     },
     "dit-xl-2": {"hidden": 32, "layers": 2, "heads": 4, "side": 8, "classes": 10, "time_width": 16},
-    "swin-t": {"width": 12, "depths": [2, 2], "heads": [1, 2], "window": 4, "patch": 2, "classes": 10},
+    "swin-t": {
+        "side": 32,
+        "width": 12,
+        "depths": [2, 2],
+        "heads": [1, 2],
+        "window": 4,
+        "patch": 2,
+        "classes": 10,
+    },
     "vit-b-16": {"layers": 2, "hidden": 32, "heads": 4, "intermediate": 48, "side": 32, "classes": 10},
 }
 SIZES = {"batch": 2, "seq": 5, "context": 3, "source": 4, "image": 30, "frames": 7, "texts": 3}
@@ -260,9 +268,11 @@ def test_a_shifted_window_lets_only_old_neighbours_attend() -> None:
 
 def test_the_causal_mask_lets_new_queries_see_the_cache() -> None:
     mask = causal_mask(2, 5, torch.device("cpu"))
-    assert mask is not None
     assert mask.tolist() == [[True, True, True, True, False], [True] * 5]
-    assert causal_mask(1, 5, torch.device("cpu")) is None
+    assert step_mask(1, 4, False, torch.device("cpu")) is None
+    one = step_mask(1, 4, True, torch.device("cpu"))
+    assert one is not None
+    assert one.tolist() == [[True] * 5]
 
 
 def test_the_grouped_linear_equals_its_experts_one_by_one() -> None:

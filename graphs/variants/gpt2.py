@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from graphs.inputs import Example, key_value_cache, token_ids
-from graphs.layers import KeyValue, PreNormBlock, causal_mask
+from graphs.layers import KeyValue, PreNormBlock, step_mask
 
 FAMILY = "decoder"
 PHASES = ("forward", "prefill", "decode")
@@ -164,7 +164,7 @@ class GPT(nn.Module):
         first = start + self.position_offset
         positions = torch.arange(first, first + length, device=input_ids.device)
         x = self.dropout(self.embedding(input_ids) + self.positions(positions))
-        mask = None if cache is None else causal_mask(length, start + length, x.device)
+        mask = None if cache is None else step_mask(length, start, last_only, x.device)
         grown: list[KeyValue] = []
         for index, layer in enumerate(self.layers):
             past = None if cache is None else cache[index]

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from graphs.inputs import Example, key_value_cache, token_ids
-from graphs.layers import Attention, GatedMLP, KeyValue, RMSNorm, Rotary, causal_mask
+from graphs.layers import Attention, GatedMLP, KeyValue, RMSNorm, Rotary, step_mask
 
 FAMILY = "decoder"
 PHASES = ("forward", "prefill", "decode")
@@ -195,7 +195,7 @@ class Llama(nn.Module):
         length = input_ids.shape[1]
         start = 0 if cache is None else cache[0][0].shape[2]
         rotary = self.rotary(start, start + length, x)
-        mask = None if cache is None else causal_mask(length, start + length, x.device)
+        mask = None if cache is None else step_mask(length, start, last_only, x.device)
         grown: list[KeyValue] = []
         for index, layer in enumerate(self.layers):
             x, pair = layer(x, rotary, None if cache is None else cache[index], mask)

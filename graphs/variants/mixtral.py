@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from graphs.inputs import Example, SymbolValue, key_value_cache, token_ids
-from graphs.layers import ACTIVATIONS, Attention, KeyValue, RMSNorm, Rotary, causal_mask, grouped_linear
+from graphs.layers import ACTIVATIONS, Attention, KeyValue, RMSNorm, Rotary, grouped_linear, step_mask
 
 FAMILY = "moe"
 PHASES = ("forward", "prefill", "decode")
@@ -209,7 +209,7 @@ class Mixtral(nn.Module):
         length = input_ids.shape[1]
         start = 0 if cache is None else cache[0][0].shape[2]
         rotary = self.rotary(start, start + length, x)
-        mask = None if cache is None else causal_mask(length, start + length, x.device)
+        mask = None if cache is None else step_mask(length, start, last_only, x.device)
         grown: list[KeyValue] = []
         for index, layer in enumerate(self.layers):
             past = None if cache is None else cache[index]

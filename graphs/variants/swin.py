@@ -4,8 +4,8 @@ Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Win
 2021. Four stages halve the side and double the width. Every block attends inside windows of 7 x 7 tokens
 with a learned bias per relative offset; every second block shifts the windows by half, by a cyclic roll,
 and masks pairs that were no neighbours. The cost is linear in the number of pixels. Sides that do not
-divide are padded, as in the released code; a stage no larger than one window does not shift, so the side
-224 has two rolls fewer than its multiples.
+divide are padded, as in the released code. Which stages shift is decided by the side the model is built
+for: at 224 the last stage is one window and does not shift; larger images, in multiples of 224, keep that.
 """
 
 from __future__ import annotations
@@ -25,38 +25,43 @@ PHASES = ("forward",)
 # fmt: off
 CONFIGS = {
     "swin-t": {
-        "width": 96, "depths": [2, 2, 6, 2], "heads": [3, 6, 12, 24], "window": 7, "patch": 4,
+        "side": 224, "width": 96, "depths": [2, 2, 6, 2], "heads": [3, 6, 12, 24], "window": 7, "patch": 4,
         "channels": 3, "mlp_ratio": 4, "classes": 1000, "norm_eps": 1e-5, "dtype": "float32",
     },
     "swin-s": {
-        "width": 96, "depths": [2, 2, 18, 2], "heads": [3, 6, 12, 24], "window": 7, "patch": 4,
+        "side": 224, "width": 96, "depths": [2, 2, 18, 2], "heads": [3, 6, 12, 24], "window": 7, "patch": 4,
         "channels": 3, "mlp_ratio": 4, "classes": 1000, "norm_eps": 1e-5, "dtype": "float32",
     },
     "swin-b": {
-        "width": 128, "depths": [2, 2, 18, 2], "heads": [4, 8, 16, 32], "window": 7, "patch": 4,
-        "channels": 3, "mlp_ratio": 4, "classes": 1000, "norm_eps": 1e-5, "dtype": "float32",
+        "side": 224, "width": 128, "depths": [2, 2, 18, 2], "heads": [4, 8, 16, 32], "window": 7,
+        "patch": 4, "channels": 3, "mlp_ratio": 4, "classes": 1000, "norm_eps": 1e-5, "dtype": "float32",
     },
 }
 # fmt: on
 SYMBOLS = {
     "batch": {"default": 1, "min": 1, "max": None, "meaning": "images"},
-    "image": {"default": 224, "min": 32, "max": None, "meaning": "pixels per side"},
+    "image": {"default": 224, "min": 224, "max": None, "meaning": "pixels per side"},
 }
 GUARDS: dict[str, list[str]] = {}
 BASELINES: dict[str, Any] = {}
+
+
+def _copied(x: Tensor) -> Tensor:
+    """A copy even where one window makes it needless, so that every image size runs the same ops."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def into_windows(x: Tensor, window: int) -> Tensor:
     """[batch, height, width, channels] to [batch, windows, window*window, channels]."""
     rows, columns = x.shape[1] // window, x.shape[2] // window
     x = x.unflatten(2, (columns, window)).unflatten(1, (rows, window))
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return _copied(x.transpose(2, 3)).flatten(3, 4).flatten(1, 2)
 
 
 def from_windows(x: Tensor, window: int, rows: int, columns: int) -> Tensor:
     """The inverse of `into_windows` for rows x columns windows."""
     x = x.unflatten(2, (window, window)).unflatten(1, (rows, columns))
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return _copied(x.transpose(2, 3)).flatten(3, 4).flatten(1, 2)
 
 
 def neighbours(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
@@ -151,17 +156,17 @@ class Merge(nn.Module):
 class Stage(nn.Module):
     """Blocks at one resolution; the mask of the shifted ones is made once."""
 
-    def __init__(self, c: Mapping[str, Any], width: int, heads: int, depth: int) -> None:
+    def __init__(self, c: Mapping[str, Any], width: int, heads: int, depth: int, side: int) -> None:
         super().__init__()
         self.window = c["window"]
+        self.shift = 0 if side <= c["window"] else c["window"] // 2
         self.blocks = nn.ModuleList(Block(c, width, heads, shifted=i % 2 == 1) for i in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = (side + -side % self.window for side in x.shape[1:3])
-        shift = 0 if min(height, width) <= self.window else self.window // 2
-        allowed = neighbours(height, width, self.window, shift, x.device) if shift else None
+        allowed = neighbours(height, width, self.window, self.shift, x.device) if self.shift else None
         for block in self.blocks:
-            x = block(x, shift, allowed)
+            x = block(x, self.shift, allowed)
         return x
 
 
@@ -178,7 +183,7 @@ class Swin(nn.Module):
             if index > 0:
                 layers.append(Merge(c, width))
                 width *= 2
-            layers.append(Stage(c, width, heads, depth))
+            layers.append(Stage(c, width, heads, depth, c["side"] // c["patch"] // 2**index))
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width, eps=c["norm_eps"])
         self.head = nn.Linear(width, c["classes"])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from graphs.inputs import Example, key_value_cache, token_ids
-from graphs.layers import MLP, Attention, KeyValue, RMSNorm, causal_mask
+from graphs.layers import MLP, Attention, KeyValue, RMSNorm, causal_mask, step_mask
 from graphs.variants.mixtral import SparseMLP
 
 FAMILY = "encoder-decoder"
@@ -211,7 +211,15 @@ class T5(nn.Module):
         encoded = self.encode(source_ids, encoder_counts) if source_ids is not None else None
         stack = self.decoder
         x = stack.dropout(self.embedding(input_ids))
-        bias = self._decoder_bias(input_ids, 0 if cache is None else cache[0][0].shape[2])
+        length = input_ids.shape[1]
+        start = 0 if cache is None else cache[0][0].shape[2]
+        if cache is None:
+            mask: Tensor | None = causal_mask(length, length, x.device)
+        else:
+            mask = step_mask(length, start, last_only, x.device)
+        bias = stack.bias(start, length, start + length, x.device)
+        if mask is not None:
+            bias = bias.masked_fill(~mask, float("-inf"))
         grown: list[KeyValue] = []
         crossed: list[KeyValue] = []
         for index, block in enumerate(stack.blocks):
@@ -224,12 +232,6 @@ class T5(nn.Module):
         if last_only:
             x = x[:, -1:]
         return self.head(stack.dropout(stack.norm(x)) * self.head_scale), grown, crossed
-
-    def _decoder_bias(self, input_ids: Tensor, start: int) -> Tensor:
-        length = input_ids.shape[1]
-        bias: Tensor = self.decoder.bias(start, length, start + length, input_ids.device)
-        mask = causal_mask(length, start + length, input_ids.device)
-        return bias if mask is None else bias.masked_fill(~mask, float("-inf"))
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:

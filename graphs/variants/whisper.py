@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphs.inputs import Example, Input, key_value_cache, token_ids
-from graphs.layers import MLP, Attention, KeyValue, causal_mask
+from graphs.layers import MLP, Attention, KeyValue, step_mask
 
 FAMILY = "audio"
 PHASES = ("forward", "prefill", "decode")
@@ -60,7 +60,7 @@ SYMBOLS = {
     "batch": {"default": 1, "min": 1, "max": None, "meaning": "utterances"},
     "frames": {
         "default": 3000,
-        "min": 2,
+        "min": 3,
         "max": "2*audio_positions",
         "meaning": "mel frames, 100 per second",
     },
@@ -178,7 +178,7 @@ class Whisper(nn.Module):
         start = 0 if cache is None else cache[0][0].shape[2]
         positions = torch.arange(start, start + length, device=input_ids.device)
         x = self.embedding(input_ids) + self.positions(positions)
-        mask = None if cache is None else causal_mask(length, start + length, x.device)
+        mask = None if cache is None else step_mask(length, start, last_only, x.device)
         grown: list[KeyValue] = []
         crossed: list[KeyValue] = []
         for index, block in enumerate(self.blocks):
