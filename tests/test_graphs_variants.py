@@ -46,6 +46,9 @@ PUBLISHED = {
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
     "mixtral-8x7b": 46_702_792_704,  # mistralai/Mixtral-8x7B-v0.1
+    "mixtral-8x22b": 140_620_634_112,  # mistralai/Mixtral-8x22B-v0.1
+    "switch-base-8": 619_339_008,  # google/switch-base-8
+    "dit-xl-2": 675_129_632,  # facebookresearch/DiT, fixed positions counted
     "t5-small": 60_506_624,  # google-t5/t5-small
     "t5-base": 222_903_552,
     "t5-large": 737_668_096,
@@ -78,12 +81,9 @@ ROUNDED = {
     "gpt3-6.7b": (6.7e9, 0.02),
     "gpt3-13b": (13e9, 0.02),
     "gpt3-175b": (175e9, 0.01),  # Brown et al. 2020, table 2.1
-    "mixtral-8x22b": (141e9, 0.01),  # Mistral AI, announcement of April 2024
-    "switch-base-8": (620e6, 0.01),  # google/switch-base-8; from memory, unverified
     "dit-s-2": (33e6, 0.01),  # Peebles & Xie 2023, tables 1 and 4
     "dit-b-2": (130e6, 0.01),
     "dit-l-2": (458e6, 0.01),
-    "dit-xl-2": (675e6, 0.01),
     "opt-13b": (13e9, 0.02),
     "opt-30b": (30e9, 0.01),
     "opt-66b": (66e9, 0.01),

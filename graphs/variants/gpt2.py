@@ -7,7 +7,8 @@ token embedding. GPT-2 projects queries, keys and values in one linear and spell
 three linears, ReLU and two unused position rows. GPT-3 is built dense (the paper alternates dense and
 banded attention without giving the band). Table 2.1 of the GPT-3 paper gives "XL" 24 heads of 128 beside a
 width of 2048; `gpt3-xl` has 16 heads of 128, which is what its 1.3 B parameters need, and `gpt3-xl-3072` is
-the 3072-wide reading that public fp32 latency tables were measured with.
+the 3072-wide reading that public fp32 latency tables were measured with; the 5140 printed for 13B is read
+as 5120 = 40 x 128.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ CONFIGS = {
     },
     "mixtral-8x22b": {
         "hidden": 6144, "layers": 56, "heads": 48, "kv_heads": 8, "head_dim": 128, "intermediate": 16384,
-        "experts": 8, "top_k": 2, "vocab": 32768, "max_position": 65536, "rope_theta": 1000000.0,
+        "experts": 8, "top_k": 2, "vocab": 32000, "max_position": 65536, "rope_theta": 1000000.0,
         "norm_eps": 1e-5, "head_norm": False, "activation": "silu", "dtype": "bfloat16",
     },
     "qwen3-30b-a3b": {
@@ -121,8 +121,10 @@ class SparseMLP(nn.Module):
         active = int((load > 0).sum()) if active_experts is None else active_experts
         room = int(load.max()) if expert_tokens is None else expert_tokens
         expert = load.topk(active).indices
-        weight, token = share.t().index_select(0, expert).topk(room, dim=1)
-        chosen = token.flatten()
+        weight, token = share.t().index_select(0, expert).sort(dim=1, descending=True)
+        # an index, not a slice or topk: their bounds check would tie the counts to each other in a trace
+        first = torch.arange(room, device=x.device).clamp(max=tokens.shape[0] - 1)
+        weight, chosen = weight.index_select(1, first), token.index_select(1, first).flatten()
         gathered = tokens.index_select(0, chosen).view(active, room, tokens.shape[1])
         computed = self._experts(gathered, expert) * weight.unsqueeze(-1)
         out = torch.zeros_like(tokens).index_add_(0, chosen, computed.flatten(0, 1))
