@@ -29,8 +29,23 @@ def group_rows(ops: Sequence[OpRow], what: str) -> tuple[GroupRow, ...]:
     return tuple(sorted(groups, key=lambda group: -group.latency_s))
 
 
+def longest(groups: Sequence[GroupRow], count: int) -> tuple[GroupRow, ...]:
+    """The first `count` groups and one for all others, so that the sums still are those of the whole."""
+    head, rest = tuple(groups[:count]), groups[count:]
+    if len(rest) < 2:
+        return tuple(groups)
+    sums = {name: sum(getattr(group, name) for group in rest) for name in _SUMMED}
+    limits = {name: sums[f"{name}_s"] for name in _LIMITS}
+    others = GroupRow(label=f"{len(rest)} others", bound=_largest(limits), **sums)
+    return (*head, others)
+
+
 def _by_op(row: OpRow) -> Iterator[tuple[str, float, int]]:
-    yield " ".join(word for word in (row.name, row.dims, row.dtype) if word), 1.0, row.count
+    yield (
+        " ".join(word for word in (row.name.removeprefix("aten."), row.dims, row.dtype) if word),
+        1.0,
+        row.count,
+    )
 
 
 def _by_kind(row: OpRow) -> Iterator[tuple[str, float, int]]:
@@ -46,22 +61,21 @@ def _by_module(row: OpRow) -> Iterator[tuple[str, float, int]]:
 _LABELS: dict[str, Callable[[OpRow], Labelled]] = {"op": _by_op, "kind": _by_kind, "module": _by_module}
 
 
-def _group(label: str, rows: Sequence[tuple[OpRow, float, int]], total_s: float) -> GroupRow:
-    def summed(field: str) -> float:
-        return float(sum(getattr(row, field) * part for row, part, _ in rows))
+_LIMITS = ("compute", "memory", "overhead")
+_AMOUNTS = ("latency_s", "compute_s", "memory_s", "overhead_s", "energy_j", "flops", "dram_bytes")
+_SUMMED = ("count", "share", *_AMOUNTS)
 
-    limits = {"compute": summed("compute_s"), "memory": summed("memory_s"), "overhead": summed("overhead_s")}
-    latency = summed("latency_s")
+
+def _group(label: str, rows: Sequence[tuple[OpRow, float, int]], total_s: float) -> GroupRow:
+    sums = {name: float(sum(getattr(row, name) * part for row, part, _ in rows)) for name in _AMOUNTS}
     return GroupRow(
         label=label,
         count=sum(runs for _, _, runs in rows),
-        latency_s=latency,
-        share=latency / total_s if total_s else 0.0,
-        compute_s=limits["compute"],
-        memory_s=limits["memory"],
-        overhead_s=limits["overhead"],
-        energy_j=summed("energy_j"),
-        flops=summed("flops"),
-        dram_bytes=summed("dram_bytes"),
-        bound=max(limits, key=lambda name: limits[name]),
+        share=sums["latency_s"] / total_s if total_s else 0.0,
+        bound=_largest({name: sums[f"{name}_s"] for name in _LIMITS}),
+        **sums,
     )
+
+
+def _largest(limits: dict[str, float]) -> str:
+    return max(limits, key=lambda name: limits[name])

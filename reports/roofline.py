@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def roofline_figure(estimates: Sequence[Estimate]) -> Figure:
     FigureCanvasAgg(figure)
     axes: list[Axes] = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
     limits = _limits(roofs, dots, estimates)
+    drawn = [[_inside(dot, limits) for dot in panel] for panel in dots]
     slopes = []
-    for number, (ax, estimate, roof, points) in enumerate(zip(axes, estimates, roofs, dots, strict=False)):
+    for number, (ax, estimate, roof, points) in enumerate(zip(axes, estimates, roofs, drawn, strict=False)):
         slopes += draw_panel(ax, estimate, roof, Placing(dots=points, limits=limits, single=single))
         # a panel above a gap carries the labels that the missing one would have
         lowest = number + columns >= len(estimates)
@@ -59,7 +61,7 @@ def roofline_figure(estimates: Sequence[Estimate]) -> Figure:
         ax.set_xlabel("FLOP per byte of DRAM traffic" if lowest else "", fontsize=8, color=INK)
         ax.set_ylabel("" if number % columns else "FLOP/s", fontsize=8, color=INK)
     figure.suptitle(_title(estimates), fontsize=10, color=INK)
-    _add_legend(figure, axes[len(estimates) :], _legend(estimates, dots))
+    _add_legend(figure, axes[len(estimates) :], _legend(estimates, drawn))
     turn(figure, slopes)
     return figure
 
@@ -101,13 +103,14 @@ def _dots(estimate: Estimate) -> list[Dot]:
     total = sum(row.latency_s for row in estimate.ops)
     return [
         Dot(
-            intensity=row.flops_executed / row.dram_bytes,
+            # all operands on chip: beyond the right edge, where the panel draws it
+            intensity=row.flops_executed / row.dram_bytes if row.dram_bytes else math.inf,
             rate=row.flops_executed / row.latency_s,
             share=row.latency_s / total,
             row=row,
         )
         for row in estimate.ops
-        if row.flops_executed > 0 and row.dram_bytes > 0 and row.latency_s > 0
+        if row.flops_executed > 0 and row.latency_s > 0
     ]
 
 
@@ -115,10 +118,22 @@ def _limits(roofs: Sequence[Roof], dots: Sequence[Sequence[Dot]], estimates: Seq
     """Around every dot that matters, each ridge point and the highest peak."""
     places = [(dot.intensity, dot.rate) for panel in dots for dot in panel if dot.share >= _LEAST_SHARE]
     places += [whole(e) for e in estimates]
-    intensities = [x for x, _ in places] + [roof.peak / roof.dram for roof in roofs]
+    ridges = [roof.peak / roof.dram for roof in roofs]
+    # what needs next to no DRAM traffic would stretch the axis without end
+    most = 30 * max(*ridges, *(x for x, _ in map(whole, estimates)))
+    intensities = [min(x, most) for x, _ in places] + ridges
     highest = max(roof.peak for roof in roofs)
     lowest = max(min(rate for _, rate in places), 1e-9 * highest)
-    return max(min(intensities) / 3, 1e-3), max(intensities) * 6, lowest / 3, highest * 4
+    # room for the slopes on the left and for names below
+    left = min(min(intensities) / 3, min(ridges) / 100)
+    bottom = min(lowest / 3, min(roof.peak for roof in roofs) / 1000)
+    return left, max(intensities) * 5, bottom, highest * 4
+
+
+def _inside(dot: Dot, limits: Limits) -> Dot:
+    """The dot, or the same at the right edge of the panel."""
+    edge = limits[1] / 3
+    return dot if dot.intensity <= edge else replace(dot, intensity=edge, beyond=True)
 
 
 def _title(estimates: Sequence[Estimate]) -> str:
@@ -149,8 +164,10 @@ def _legend(estimates: Sequence[Estimate], dots: Sequence[Sequence[Dot]]) -> lis
     star: dict[str, Any] = {"markeredgecolor": "black", "markerfacecolor": "white", "markersize": 9}
     handles.append(Line2D([], [], linestyle="none", marker="*", label="whole model", **star))
     note = "area: share of the time"
+    if any(dot.beyond and dot.share >= _LEAST_SHARE for panel in dots for dot in panel):
+        note += ";\narrow: hardly any DRAM traffic"
     missing = max(1 - sum(dot.share for dot in panel) for panel in dots)
     if missing >= _LEAST_SHARE:
         most = "" if len(estimates) == 1 else "up to "
-        note += f";\nnot drawn, no FLOP: {most}{percent(missing)} of it"
+        note += f";\nnot drawn, no matrix FLOP: {most}{percent(missing)}"
     return [*handles, Line2D([], [], linestyle="none", label=note)]

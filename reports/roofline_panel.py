@@ -22,6 +22,7 @@ _PALE = "#8A8A8A"
 # points^2 of a dot that takes all of the time, and of one that takes none
 _AREA, _LEAST_AREA = 1400.0, 14.0
 _LABELLED_SHARE, _LABELLED = 0.03, 6
+_ARROW: dict[str, Any] = {"arrowstyle": "->", "color": _GREY, "linewidth": 0.8, "shrinkA": 6, "shrinkB": 0}
 Limits = tuple[float, float, float, float]  # x from, x to, y from, y to
 
 
@@ -39,12 +40,16 @@ class Roof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """One operator: FLOP per byte of DRAM traffic, FLOP/s, share of the time."""
+    """One operator: FLOP per byte of DRAM traffic, FLOP/s, share of the time.
+
+    `beyond`: its place is further right than the panel reaches.
+    """
 
     intensity: float
     rate: float
     share: float
     row: OpRow
+    beyond: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,8 @@ def draw_panel(ax: Axes, estimate: Estimate, roof: Roof, place: Placing) -> list
             edgecolors="white",
             zorder=3,
         )
+        if dot.beyond:
+            ax.annotate("", (right, dot.rate), (dot.intensity * 1.3, dot.rate), arrowprops=_ARROW)
     star: dict[str, Any] = {"c": "white", "marker": "*", "edgecolors": "black", "linewidths": 1.0}
     ax.scatter(*whole(estimate), s=150 if place.single else 80, zorder=5, **star)
     if place.single:
@@ -109,7 +116,7 @@ def _draw_roofs(ax: Axes, roof: Roof, place: Placing) -> list[Text]:
         ax.plot([roof.vector / roof.dram, right], [roof.vector, roof.vector], linestyle="--", **thin)
         name = f"fp32 vector {quantity(roof.vector, 'FLOP/s')}"
         _right_text(ax, right, roof.vector, name, place.size, _GREY)
-    if roof.onchip is not None:
+    if roof.onchip is not None and roof.peak / roof.onchip > 2 * left:
         ax.plot([left, roof.peak / roof.onchip], [left * roof.onchip, roof.peak], linestyle=":", **thin)
         name = f"{roof.onchip_label or 'on chip'} {quantity(roof.onchip, 'B/s')}"
         slopes.append(_slope_text(ax, roof, roof.onchip, name, place))
@@ -180,7 +187,7 @@ def _label(ax: Axes, dots: Sequence[Dot], limits: Limits) -> None:
     # the steepest line on top, so that lines do not cross
     chosen.sort(key=lambda dot: up[dot] / max(abs(across[dot] - edge), 0.01))
     for place, dot in enumerate(chosen):
-        text = f"{percent(dot.share)}: {dot.row.name} {dot.row.dims}"
+        text = f"{percent(dot.share)}: {dot.row.name.removeprefix('aten.')} {dot.row.dims}"
         note = ax.annotate(
             textwrap.fill(text, 50, subsequent_indent="   "),
             (dot.intensity, dot.rate),

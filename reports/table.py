@@ -217,11 +217,12 @@ def _cost(e: Estimate) -> str:
 
 
 def _tier(e: Estimate) -> str:
+    tier = str(e.provenance.get("tier", UNKNOWN))
+    named = {"datasheet": "datasheet only, uncalibrated"}.get(tier, tier)
     value, low, high = (number(x) for x in (e.latency_s, e.latency_low_s, e.latency_high_s))
     if not value or low is None or high is None:
-        return str(e.provenance.get("tier", UNKNOWN))
-    interval = f"-{percent(1 - low / value)} / +{percent(high / value - 1)}"
-    return f"{e.provenance.get('tier', UNKNOWN)} (latency {interval})"
+        return named
+    return f"{named} (latency -{percent(1 - low / value)} / +{percent(high / value - 1)})"
 
 
 def _rate_name(estimates: Sequence[Estimate]) -> str:

@@ -1,0 +1,441 @@
+"""The door: commands that parse, call one function and print. What they call is `hwsim` and `reports`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from graphs.catalog import VariantEntry
+    from hwsim.result import Estimate
+
+
+class Door(TyperGroup):
+    """Exit codes and one-line errors: 2 the request is wrong, 1 hwsim failed, 130 interrupted."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        given = args[0] if args else extra.pop("args", None)
+        words = list(sys.argv[1:] if given is None else given)
+        # the same name in help and completion when started with `python -m cli`
+        extra["prog_name"] = "hwsim"
+        debug = "--debug" in words
+        words = [word for word in words if word != "--debug"]
+        if not standalone_mode:
+            return super().main(words, standalone_mode=False, **extra)
+        try:
+            code = super().main(words, standalone_mode=False, **extra)
+        except (KeyboardInterrupt, typer.Abort):
+            code = 130
+        except Exception as error:
+            if debug:
+                raise
+            code = _explain(error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line on stderr what is wrong; the exit code."""
+    from devices.errors import DeviceError
+    from graphs.errors import GraphError
+    from hwsim.errors import HwsimError
+
+    if hasattr(error, "format_message"):  # how typer says that the command line is wrong
+        context = getattr(error, "ctx", None)
+        where = f"; see `{context.command_path} --help`" if context else ""
+        print(f"error: {_one_line(error.format_message()).rstrip('.')}{where}", file=sys.stderr)
+        return 2
+    if isinstance(error, GraphError | DeviceError | HwsimError):
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    what = _one_line(f"{type(error).__name__}: {error}")
+    print(f"hwsim failed: {what} (add --debug to see where)", file=sys.stderr)
+    return 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# Plain help: it needs no rich to be imported and reads the same in every terminal.
+app = typer.Typer(cls=Door, rich_markup_mode=None, pretty_exceptions_enable=False)
+_models = typer.Typer(rich_markup_mode=None)
+_devices = typer.Typer(rich_markup_mode=None)
+_cache = typer.Typer(rich_markup_mode=None, help="List the traces that are kept, or forget them.")
+app.add_typer(_models, name="models")
+app.add_typer(_devices, name="devices")
+app.add_typer(_cache, name="cache")
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    import hwsim
+
+    return [name for name in hwsim.models() if name.startswith(incomplete)]
+
+
+def _complete_device(incomplete: str) -> list[str]:
+    """Ids after the last comma of `-d a,b`."""
+    import hwsim
+
+    before, comma, begun = incomplete.rpartition(",")
+    ids = [*(device.id for device in hwsim.devices()), "local"]
+    return [f"{before}{comma}{id}" for id in ids if id.startswith(begun)]
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name from `hwsim models`, or the path of a saved graph.json.",
+        autocompletion=_complete_model,
+        show_default=False,
+    ),
+]
+Phase = Annotated[str, typer.Option(help="forward, prefill, decode or train.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model with operators no rule knows.")]
+
+
+@app.callback(invoke_without_command=True)
+def hwsim(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Time, energy and memory of transformer models on hardware you do not own."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"hwsim {version_of('hwsim')}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@_models.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    family: Annotated[str | None, typer.Option(help="Only one family, such as decoder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the built-in models, or show one."""
+    if context.invoked_subcommand is not None:
+        return
+    from reports.cards import models_table
+    from reports.records import models_record
+
+    entries = _entries(family)
+    if as_json:
+        _print_json(models_record(entries))
+    else:
+        _show(models_table(entries))
+
+
+def _entries(family: str | None) -> list[VariantEntry]:
+    import hwsim
+    from hwsim.errors import HwsimError
+
+    entries = [hwsim.model(name) for name in hwsim.models()]
+    families = sorted({entry.family for entry in entries})
+    if family is not None and family not in families:
+        raise HwsimError(f"no family '{family}'; families are {', '.join(families)}")
+    return [entry for entry in entries if family in (None, entry.family)]
+
+
+@_models.command("show")
+def show_model(model: Model, as_json: Json = False) -> None:
+    """What a model is, where it was published, its configuration and its open sizes."""
+    import hwsim
+    from reports.cards import model_card
+    from reports.records import models_record
+
+    entry = hwsim.model(model)
+    if as_json:
+        _print_json(models_record([entry]))
+    else:
+        _show(model_card(entry))
+
+
+@_devices.callback(invoke_without_command=True)
+def devices(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Option(help="Only gpu, tpu, edge, cpu or accelerator.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the devices, show one, or detect this machine."""
+    if context.invoked_subcommand is not None:
+        return
+    import hwsim
+    from reports.cards import devices_table
+    from reports.records import devices_record
+
+    found = hwsim.devices(kind)  # type: ignore[arg-type]  # an unknown kind is refused with the known ones
+    if as_json:
+        _print_json(devices_record(found))
+    else:
+        _show(devices_table(found))
+
+
+@_devices.command("show")
+def show_device(
+    device: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="An id, an alias, a profile.toml, or local.",
+            autocompletion=_complete_device,
+            show_default=False,
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Peaks, ridge points, memory levels, links, power, and where each number comes from."""
+    import hwsim
+    from reports.cards import device_card
+    from reports.records import devices_record
+
+    found = hwsim.device(device)
+    if as_json:
+        _print_json(devices_record([found]))
+    else:
+        _show(device_card(found))
+
+
+@_devices.command("detect")
+def detect(as_json: Json = False) -> None:
+    """What this machine is: its CPU (device `local`) and the GPUs that are known by name."""
+    from devices.detect import detect_all
+    from reports.cards import device_card
+    from reports.records import devices_record
+
+    found = detect_all()
+    if as_json:
+        _print_json(devices_record(found))
+    else:
+        _show(*(device_card(one) for one in found))
+
+
+@app.command()
+def estimate(
+    model: Model,
+    device: Annotated[
+        list[str],
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEV[,DEV..]",
+            help="Ids or aliases from `hwsim devices`, a profile.toml, or local.",
+            autocompletion=_complete_device,
+        ),
+    ],
+    phase: Phase = "forward",
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Sequences or images at once.")] = None,
+    seq: Annotated[int | None, typer.Option(metavar="N", help="New tokens per sequence.")] = None,
+    context: Annotated[int | None, typer.Option(metavar="N", help="Tokens already cached.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="D", help="Of the arithmetic; the model's own if not given.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="D", help="Of the weights in memory, such as int4:g128.")
+    ] = None,
+    kv: Annotated[str | None, typer.Option(metavar="D", help="Of the KV cache, such as fp8.")] = None,
+    stack: Annotated[
+        str, typer.Option(metavar="S", help="The software: eager, compiled or engine.")
+    ] = "compiled",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a size of the model, a device.PATH or a stack.KEY, with units; repeatable.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="Also a table by op, kind or module.")
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Lines of that table.")] = 20,
+    as_json: Json = False,
+    strict: Strict = False,
+    price: Annotated[
+        str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the roofline to a .png or .svg file.")
+    ] = None,
+    trace_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the timeline for ui.perfetto.dev.")
+    ] = None,
+) -> None:
+    """Latency, energy and memory of a model on one or more devices.
+
+    \b
+    hwsim estimate bert-base -d h100-sxm --batch 8
+    hwsim estimate llama-3-8b -d h100-sxm,l4 --phase decode --context 4096 --by module
+    hwsim estimate llama-3-8b -d l4 --phase decode --weights int4:g128 --kv fp8
+    hwsim estimate vit-b-16 -d tpu-v4 --set device.memory.dram.bandwidth=2TB/s
+    """
+    import hwsim
+
+    found: list[Estimate] = hwsim.estimate(
+        model,
+        _split(device),
+        phase=phase,
+        batch=batch,
+        seq=seq,
+        context=context,
+        dtype=dtype,
+        weights=weights,
+        kv=kv,
+        stack=stack,
+        strict=strict,
+        price=_price(price),
+        overrides=_settings(settings),
+    )
+    for one in found:
+        for warning in one.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    if as_json:
+        documents = [one.to_dict() for one in found]
+        _print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        _show_estimates(found, by, top)
+    if plot is not None:
+        from reports.roofline import draw_roofline
+
+        draw_roofline(found, plot)
+    if trace_out is not None:
+        from reports.perfetto import write_trace
+
+        write_trace(found, trace_out)
+
+
+@app.command()
+def trace(
+    model: Model,
+    phase: Phase = "forward",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SIZE=N", help="Trace with this size as a plain number; repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the graph as JSON.")] = None,
+    as_json: Json = False,
+    strict: Strict = False,
+) -> None:
+    """Trace a model once, with symbolic sizes, and say how each size was obtained."""
+    import hwsim
+    from graphs.serial import to_json
+    from hwsim.errors import HwsimError
+    from reports.cards import trace_table
+    from reports.files import write_text
+    from reports.records import trace_record
+
+    fixed = {name: _whole(name, text) for name, text in _settings(settings).items()}
+    graph = hwsim.trace(model, phase=phase, fixed=fixed)
+    unknown = ", ".join(dict.fromkeys(name for name, _ in graph.unknown_ops()))
+    if strict and unknown:
+        raise HwsimError(f"{model} has operators no rule knows: {unknown}; leave out --strict to go on")
+    if out is not None:
+        write_text(out, to_json(graph))
+    if as_json:
+        _print_json(trace_record(graph))
+    else:
+        _show(trace_table(graph))
+
+
+def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:
+    from hwsim.grouping import longest
+    from reports.table import estimate_summary, estimates_table, group_table
+
+    if len(found) == 1:
+        _show(estimate_summary(found[0]))
+    else:
+        _show(estimates_table(found))
+    if by is not None:
+        for one in found:
+            title = f"{one.model} on {one.device} by {by}"
+            _show("", group_table(longest(one.by(by), top), title))
+
+
+@_cache.command("list")
+def cache_list() -> None:
+    """The traces that are kept, and where."""
+    from graphs.trace import cache_folder
+
+    folder = cache_folder()
+    print(folder)
+    for path in sorted(folder.glob("*.json")):
+        print(path.name)
+
+
+@_cache.command("clear")
+def cache_clear() -> None:
+    """Forget all traces; they are made again when needed."""
+    from graphs.trace import cache_folder
+
+    paths = list(cache_folder().glob("*.json"))
+    for path in paths:
+        path.unlink(missing_ok=True)
+    print(f"{len(paths)} traces removed")
+
+
+def _settings(texts: Iterable[str] | None) -> dict[str, Any]:
+    """`key=value` texts; units and numbers are read where the key is known."""
+    from devices import parse_quantity
+    from hwsim.errors import HwsimError
+
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not (key and equals and value):
+            raise HwsimError(f"--set {text}: write key=value, such as seq=2048")
+        if key in found:
+            raise HwsimError(f"--set {key} is given twice; keep one")
+        known: dict[str, Any] = {"true": True, "false": False}
+        found[key] = known.get(value, value)
+        if key.startswith("coefficient."):
+            found[key] = parse_quantity(value, "number")
+    return found
+
+
+def _whole(name: str, text: Any) -> int:
+    from hwsim.errors import HwsimError
+
+    try:
+        return int(text)
+    except ValueError:
+        raise HwsimError(f"--set {name}={text}: a size is a whole number") from None
+
+
+def _price(text: str | None) -> float | None:
+    """USD per hour of `2.5/h`, `$2.5/h` or `2.5 $/h`."""
+    from devices import parse_quantity
+
+    return (
+        None
+        if text is None
+        else parse_quantity(f"{text.replace('$', '').removesuffix('/h')} $/h", "usd_per_hour")
+    )
+
+
+def _split(texts: Iterable[str]) -> list[str]:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def _show(*parts: Any) -> None:
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False, highlight=False)
+    for part in parts:
+        console.print(part)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, allow_nan=False))
+
+
+if __name__ == "__main__":
+    app()
