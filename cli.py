@@ -96,7 +96,7 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-Phase = Annotated[str, typer.Option(help="forward, prefill, decode or train.")]
+Phase = Annotated[str, typer.Option(metavar="P", help="One of those that `hwsim models` lists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model with operators no rule knows.")]
 

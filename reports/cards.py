@@ -51,8 +51,9 @@ def _flowing(docstring: str) -> str:
 
 
 def devices_table(devices: Iterable[Device]) -> RenderableType:
-    """One line per device: its best peak, memory and power."""
-    table = plain_table("device", "kind", ">fp32", ">16-bit", ">int8", ">memory", ">DRAM B/s", ">limit")
+    """One line per device: peaks, memory and power limit."""
+    columns = ("device", "kind", ">fp32", ">16-bit", ">int8", ">memory", ">DRAM B/s", ">limit")
+    table = plain_table(*columns, gap=1)
     for one in devices:
         dram = one.memory.dram
         table.add_row(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -32,9 +33,10 @@ def draw_roofline(estimates: Sequence[Estimate], path: str | Path) -> None:
     if target.suffix not in _FORMATS:
         raise HwsimError(f"cannot draw '{target}': the name must end in {' or '.join(_FORMATS)}")
     figure = roofline_figure(estimates)
-    # no date in the file: the same estimate gives the same bytes
+    # no date and no random names in the file: the same estimate gives the same bytes
     nothing = {"Date": None} if target.suffix == ".svg" else {}
-    write(target, lambda beside: figure.savefig(beside, format=target.suffix[1:], metadata=nothing))
+    with rc_context({"svg.hashsalt": "hwsim"}):
+        write(target, lambda beside: figure.savefig(beside, format=target.suffix[1:], metadata=nothing))
 
 
 def roofline_figure(estimates: Sequence[Estimate]) -> Figure:

@@ -51,13 +51,15 @@ def estimate_summary(estimate: Estimate) -> RenderableType:
 
 def estimates_table(estimates: Sequence[Estimate]) -> RenderableType:
     """One line per estimate, in the order given."""
-    rate = f">{_rate_name(estimates)}"
-    table = plain_table("device", ">latency", rate, ">energy", ">power", ">memory", "fits", "bound", ">MFU")
+    in_tokens = all(e.tokens_per_s is not None for e in estimates)
+    rate = ">tokens/s" if in_tokens else ">samples/s"
+    columns = ("device", ">latency", rate, ">energy", ">power", ">memory", "fits", "bound", ">MFU")
+    table = plain_table(*columns, gap=1)
     for e in estimates:
         table.add_row(
             Text(e.device),
             seconds(number(e.latency_s)),
-            quantity(number(e.samples_per_s if e.tokens_per_s is None else e.tokens_per_s), ""),
+            _plain_rate(e.tokens_per_s if in_tokens else e.samples_per_s),
             quantity(number(e.energy_j), "J", small=True),
             quantity(number(e.average_power_w), "W", small=True),
             byte_count(number(e.peak_memory_bytes)),
@@ -89,9 +91,9 @@ def group_table(rows: Sequence[GroupRow], title: str = "") -> RenderableType:
     return Group(Text(title), table) if title else table
 
 
-def plain_table(*columns: str) -> Table:
-    """A table with a ruled head; a name that begins with `>` is right-aligned."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+def plain_table(*columns: str, gap: int = 2) -> Table:
+    """A table with a ruled head, columns at least `gap` apart; see `add_column` for their names."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
     for name in columns:
         add_column(table, name)
     return table
@@ -223,10 +225,6 @@ def _tier(e: Estimate) -> str:
     if not value or low is None or high is None:
         return named
     return f"{named} (latency -{percent(1 - low / value)} / +{percent(high / value - 1)})"
-
-
-def _rate_name(estimates: Sequence[Estimate]) -> str:
-    return "samples/s" if any(e.tokens_per_s is None for e in estimates) else "tokens/s"
 
 
 def _fits(e: Estimate) -> str:

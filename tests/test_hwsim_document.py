@@ -1,0 +1,89 @@
+"""The JSON contract of an estimate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from tests.estimates import bert_on
+
+CONTRACT = {
+    "schema": None,
+    "model": None,
+    "device": None,
+    "workload": {"phase", "sizes", "dtype", "stack", "parallel"},
+    "latency_s": {"value", "low", "high"},
+    "breakdown_s": {"compute", "memory", "overhead", "communication", "power"},
+    "energy_j": {"value", "dynamic", "static", "by"},
+    "average_power_w": None,
+    "bytes_by_level": {"l1", "l2", "dram"},
+    "memory_bytes": {
+        *("weights", "activations", "kv_cache", "gradients", "optimizer"),
+        *("reserve", "total", "capacity", "fits"),
+    },
+    "flops": None,
+    "flops_executed": None,
+    "macs": None,
+    "params": None,
+    "dram_bytes": None,
+    "arithmetic_intensity": None,
+    "mfu": None,
+    "hfu": None,
+    "mbu": None,
+    "bound": None,
+    "throughput": {"samples_per_s", "tokens_per_s"},
+    "cost_usd": None,
+    "carbon_g": None,
+    "ops": None,
+    "warnings": None,
+    "provenance": {"graph", "device", "calibration", "version", "tier", "coverage"},
+}
+
+
+def test_the_document_has_the_keys_of_the_contract_and_no_others() -> None:
+    document = json.loads(bert_on("h100-sxm").to_json())
+    assert set(document) == set(CONTRACT)
+    for key, inner in CONTRACT.items():
+        if inner is not None:
+            assert set(document[key]) == inner, key
+    assert set(document["energy_j"]["by"]) == {"compute", "onchip", "dram", "link", "static"}
+    assert document["schema"] == "hwsim.estimate/1"
+    assert document["memory_bytes"]["fits"] is True
+
+
+def test_operator_rows_are_listed_longest_first() -> None:
+    ops = bert_on("h100-sxm").to_dict()["ops"]
+    assert [op["name"] for op in ops] == ["linear", "layer_norm", "attention", "embedding"]
+    assert ops[0]["modules"] == [
+        {"module": "layers.*.mlp.up", "runs": 12},
+        {"module": "layers.*.mlp.down", "runs": 12},
+    ]
+    assert bert_on("h100-sxm").to_dict(ops=False)["ops"] == []
+
+
+def test_what_is_absent_or_not_a_number_is_null() -> None:
+    estimate = bert_on("h100-sxm", tokens_per_s=None, arithmetic_intensity=float("inf"), mfu=float("nan"))
+    document = json.loads(replace(estimate, energy_by_j={"dram": 1.0}).to_json())
+    assert document["throughput"]["tokens_per_s"] is None
+    assert document["arithmetic_intensity"] is None
+    assert document["mfu"] is None
+    assert document["energy_j"]["by"]["link"] is None
+
+
+def test_arrays_become_nested_lists() -> None:
+    latency = np.array([[1e-3, np.nan], [2e-3, 3e-3]])
+    estimate = bert_on(
+        "h100-sxm",
+        latency_s=latency,
+        fits=np.array([[True, False], [True, True]]),
+        bound=np.array([["compute", "memory"], ["power", "memory"]]),
+        sizes={"batch": np.array([1.0, 2.0]), "seq": np.float64(512)},
+    )
+    document = json.loads(estimate.to_json())
+    assert document["latency_s"]["value"] == [[1e-3, None], [2e-3, 3e-3]]
+    assert document["memory_bytes"]["fits"] == [[True, False], [True, True]]
+    assert document["bound"] == [["compute", "memory"], ["power", "memory"]]
+    assert document["workload"]["sizes"] == {"batch": [1.0, 2.0], "seq": 512.0}
+    assert document["ops"] == []
