@@ -19,7 +19,7 @@ from hwsim.result import Estimate
 from reports.files import write
 from reports.numbers import percent, seconds
 from reports.palette import FAMILIES, family_of
-from reports.roofline_panel import INK, Dot, Limits, Placing, Roof, draw_panel, turn, whole
+from reports.roofline_panel import INK, Dot, Limits, Placing, Roof, draw_panel, turn, useful_flop, whole
 from reports.table import workload
 
 _FORMATS = (".png", ".svg")
@@ -106,26 +106,27 @@ def _dots(estimate: Estimate) -> list[Dot]:
     return [
         Dot(
             # all operands on chip: beyond the right edge, where the panel draws it
-            intensity=row.flops_executed / row.dram_bytes if row.dram_bytes else math.inf,
-            rate=row.flops_executed / row.latency_s,
+            intensity=useful_flop(row) / row.dram_bytes if row.dram_bytes else math.inf,
+            rate=useful_flop(row) / row.latency_s,
             share=row.latency_s / total,
             row=row,
         )
         for row in estimate.ops
-        if row.flops_executed > 0 and row.latency_s > 0
+        if useful_flop(row) > 0 and row.latency_s > 0
     ]
 
 
 def _limits(roofs: Sequence[Roof], dots: Sequence[Sequence[Dot]], estimates: Sequence[Estimate]) -> Limits:
     """Around every dot that matters, each ridge point and the highest peak."""
+    models = [at for at in map(whole, estimates) if at is not None]
     places = [(dot.intensity, dot.rate) for panel in dots for dot in panel if dot.share >= _LEAST_SHARE]
-    places += [whole(e) for e in estimates]
+    places += models
     ridges = [roof.peak / roof.dram for roof in roofs]
     # what needs next to no DRAM traffic would stretch the axis without end
-    most = 30 * max(*ridges, *(x for x, _ in map(whole, estimates)))
+    most = 30 * max([*ridges, *(x for x, _ in models)])
     intensities = [min(x, most) for x, _ in places] + ridges
     highest = max(roof.peak for roof in roofs)
-    lowest = max(min(rate for _, rate in places), 1e-9 * highest)
+    lowest = max(min([rate for _, rate in places] + [highest]), 1e-9 * highest)
     # room for the slopes on the left and for names below
     left = min(min(intensities) / 3, min(ridges) / 100)
     bottom = min(lowest / 3, min(roof.peak for roof in roofs) / 1000)

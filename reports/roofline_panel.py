@@ -40,7 +40,7 @@ class Roof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """One operator: FLOP per byte of DRAM traffic, FLOP/s, share of the time.
+    """One operator: useful FLOP per byte of DRAM traffic and per second, share of the time.
 
     `beyond`: its place is further right than the panel reaches.
     """
@@ -93,7 +93,8 @@ def draw_panel(ax: Axes, estimate: Estimate, roof: Roof, place: Placing) -> list
         if dot.beyond:
             ax.annotate("", (right, dot.rate), (dot.intensity * 1.3, dot.rate), arrowprops=_ARROW)
     star: dict[str, Any] = {"c": "white", "marker": "*", "edgecolors": "black", "linewidths": 1.0}
-    ax.scatter(*whole(estimate), s=150 if place.single else 80, zorder=5, **star)
+    if (at := whole(estimate)) is not None:
+        ax.scatter(*at, s=150 if place.single else 80, zorder=5, **star)
     if place.single:
         _label(ax, place.dots, place.limits)
     else:
@@ -208,10 +209,17 @@ def _label(ax: Axes, dots: Sequence[Dot], limits: Limits) -> None:
         note.set_in_layout(False)
 
 
-def whole(estimate: Estimate) -> tuple[float, float]:
-    """Intensity and rate of the model as a whole."""
-    flops = float(estimate.flops_executed)
-    return flops / float(estimate.dram_bytes), flops / float(estimate.latency_s)
+def useful_flop(row: OpRow) -> float:
+    """Work that was asked for and done: neither padding nor what a causal kernel skips."""
+    return min(row.flops, row.flops_executed)
+
+
+def whole(estimate: Estimate) -> tuple[float, float] | None:
+    """Intensity and rate of the model as a whole; None where it has no place on the axes."""
+    flop = sum(map(useful_flop, estimate.ops))
+    if not flop or not estimate.dram_bytes:
+        return None
+    return flop / float(estimate.dram_bytes), flop / float(estimate.latency_s)
 
 
 def turn(figure: Figure, slopes: Sequence[Text]) -> None:

@@ -67,8 +67,16 @@ def estimates_table(estimates: Sequence[Estimate]) -> RenderableType:
             str(e.bound),
             percent(number(e.mfu)),
         )
-    titles = dict.fromkeys(f"{e.model}: {workload(e)}" for e in estimates)
-    return Group(*(Text(title) for title in titles), table)
+    return Group(*(Text(title) for title in _titles(estimates)), table)
+
+
+def _titles(estimates: Sequence[Estimate]) -> list[str]:
+    """What was asked, and where it had to be changed (a dtype, say), on which devices."""
+    asked: dict[str, list[str]] = {}
+    for e in estimates:
+        asked.setdefault(f"{e.model}: {workload(e)}", []).append(e.device)
+    first, *others = asked.items()
+    return [first[0], *(f"{title} (on {', '.join(ids)})" for title, ids in others)]
 
 
 def group_table(rows: Sequence[GroupRow], title: str = "") -> RenderableType:
