@@ -115,7 +115,8 @@ def add_column(table: Table, name: str) -> None:
 
 def workload(estimate: Estimate) -> str:
     """Phase, sizes, dtype and stack in words: `decode, batch 1, context 4096, bf16, compiled`."""
-    sizes = [f"{name} {_size(value)}" for name, value in estimate.sizes.items()]
+    in_order = sorted(estimate.sizes.items(), key=lambda item: item[0] != "batch")
+    sizes = [f"{name} {_size(value)}" for name, value in in_order]
     ways = [f"{name} {ways}" for name, ways in estimate.parallel.items() if ways != 1]
     return ", ".join([estimate.phase, *sizes, estimate.dtype, estimate.stack, *ways])
 
@@ -220,9 +221,9 @@ def _utilisation(e: Estimate) -> str:
 def _cost(e: Estimate) -> str:
     parts = []
     if e.cost_usd is not None:
-        parts.append(f"$ {significant(float(e.cost_usd))}")
+        parts.append(f"$ {significant(float(e.cost_usd))} per run")
     if e.carbon_g is not None:
-        parts.append(f"{significant(float(e.carbon_g))} g CO2")
+        parts.append(f"{significant(float(e.carbon_g))} g CO2 per run")
     return ", ".join(parts)
 
 

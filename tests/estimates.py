@@ -154,7 +154,6 @@ def bert_on(device: str, **changes: Any) -> Estimate:
         mfu=0.171,
         hfu=0.172,
         mbu=0.17,
-        bound="compute",
         clock_scale=1.0,
         samples_per_s=2500.0,
         tokens_per_s=1.28e6,

@@ -78,12 +78,15 @@ def test_arrays_become_nested_lists() -> None:
         "h100-sxm",
         latency_s=latency,
         fits=np.array([[True, False], [True, True]]),
-        bound=np.array([["compute", "memory"], ["power", "memory"]]),
+        breakdown_s={
+            "compute": np.array([[2.0, 1.0], [3.0, 1.0]]),
+            "memory": np.array([[1.0, 2.0], [1.0, 2.0]]),
+        },
         sizes={"batch": np.array([1.0, 2.0]), "seq": np.float64(512)},
     )
     document = json.loads(estimate.to_json())
     assert document["latency_s"]["value"] == [[1e-3, None], [2e-3, 3e-3]]
     assert document["memory_bytes"]["fits"] == [[True, False], [True, True]]
-    assert document["bound"] == [["compute", "memory"], ["power", "memory"]]
+    assert document["bound"] == [["compute", "memory"], ["compute", "memory"]]
     assert document["workload"]["sizes"] == {"batch": [1.0, 2.0], "seq": 512.0}
     assert document["ops"] == []

@@ -117,3 +117,11 @@ def test_devices_of_every_kind_have_a_line(kind: str) -> None:
     found = [device for device in devices.devices() if device.kind == kind]
     text = text_of(devices_table(found))
     assert all(device.id in text for device in found)
+
+
+def test_a_table_says_which_devices_computed_in_another_dtype() -> None:
+    lines = text_of(estimates_table([bert_on("h100-sxm"), bert_on("t4", dtype="fp32")])).splitlines()
+    assert lines[:2] == [
+        "bert-base: forward, batch 1, seq 512, bf16, compiled",
+        "bert-base: forward, batch 1, seq 512, fp32, compiled (on t4)",
+    ]
