@@ -422,7 +422,12 @@ def _price(text: str | None) -> float | None:
 
 
 def _split(texts: Iterable[str]) -> list[str]:
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    from hwsim.errors import HwsimError
+
+    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    if not names:
+        raise HwsimError("--device names no device; `hwsim devices` lists all")
+    return names
 
 
 def _show(*parts: Any) -> None:

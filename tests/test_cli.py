@@ -108,6 +108,7 @@ def test_this_machine_is_detected() -> None:
         (["devices", "show", "h100-sx"], "error: no device 'h100-sx'; did you mean 'h100-sxm'"),
         (["devices", "--kind", "abacus"], "error: no kind 'abacus'; kinds are gpu, tpu, "),
         (["estimate", "bert-base"], "error: Missing option '--device' / '-d'; see `hwsim estimate --help`"),
+        (["estimate", "bert-base", "-d", ","], "error: --device names no device"),
         (["estimate", "bert-base", "-d", "nosuch"], "error: no device 'nosuch'"),
         (["estimate", "bert-base", "-d", "l4", "--batch", "many"], "error: Invalid value for '--batch': "),
         (["estimate", "bert-base", "-d", "l4", "--set", "seq"], "error: --set seq: write key=value"),
