@@ -358,53 +358,6 @@ def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:
     _show(*parts)
 
 
-@app.command()
-def trace(
-    model: Model,
-    phase: Phase = "forward",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SIZE=N", help="Trace with this size as a plain number; repeatable."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the graph as JSON.")] = None,
-    as_json: Json = False,
-    strict: Strict = False,
-) -> None:
-    """Trace a model once, with symbolic sizes, and say how each size was obtained."""
-    import hwsim
-    from graphs.serial import to_json
-    from hwsim.errors import HwsimError
-    from reports.cards import trace_table
-    from reports.files import write_text
-    from reports.records import trace_record
-
-    fixed = {name: _whole(name, text) for name, text in _settings(settings).items()}
-    graph = hwsim.trace(model, phase=phase, fixed=fixed)
-    unknown = ", ".join(dict.fromkeys(name for name, _ in graph.unknown_ops()))
-    if strict and unknown:
-        raise HwsimError(f"{model} has operators no rule knows: {unknown}; leave out --strict to go on")
-    if out is not None:
-        write_text(out, to_json(graph))
-    if as_json:
-        _print_json(trace_record(graph))
-    else:
-        _show(trace_table(graph))
-
-
-def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:
-    from hwsim.grouping import longest
-    from reports.table import estimate_summary, estimates_table, group_table
-
-    if len(found) == 1:
-        _show(estimate_summary(found[0]))
-    else:
-        _show(estimates_table(found))
-    if by is not None:
-        for one in found:
-            title = f"{one.model} on {one.device} by {by}"
-            _show("", group_table(longest(one.by(by), top), title))
-
-
 @_cache.command("list")
 def cache_list() -> None:
     """The traces that are kept, and where."""
