@@ -214,6 +214,35 @@ def _combine(op: str, left: Expr, right: Expr) -> Expr:
     short = _identity(op, left, right)
     if short is not None:
         return short
+    if op in ("+", "*"):
+        return _commuted(op, left, right)
+    return _pair(op, left, right)
+
+
+def _commuted(op: str, left: Expr, right: Expr) -> Expr:
+    """Sums and products in one normal form: parts sorted by text, constants folded into one at the end."""
+    parts, constant = [], number(0 if op == "+" else 1)
+    for part in (*_parts(op, left), *_parts(op, right)):
+        if part.value is None:
+            parts.append(part)
+        else:
+            constant = _combine(op, constant, part)
+    parts.sort(key=lambda part: part.text)
+    neutral = constant.value == (0 if op == "+" else 1)
+    result = parts[0]
+    for part in parts[1:] if neutral else (*parts[1:], constant):
+        result = _pair(op, result, part)
+    return result
+
+
+def _parts(op: str, expr: Expr) -> tuple[Expr, ...]:
+    """The operands of a chain of `op`."""
+    if expr.op != op:
+        return (expr,)
+    return (*_parts(op, expr.args[0]), expr.args[1])
+
+
+def _pair(op: str, left: Expr, right: Expr) -> Expr:
     if op in _FUNCTIONS:
         return _make(op, (left, right), f"{op}({left.text}, {right.text})")
     return _make(op, (left, right), f"{_wrap(left, op, right=False)}{op}{_wrap(right, op, right=True)}")
@@ -270,7 +299,9 @@ def _parse_ast(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise GraphError(f"expression {text[:80]!r} cannot be read; write plain arithmetic over symbols") from error
+        raise GraphError(
+            f"expression {text[:80]!r} cannot be read; write plain arithmetic over symbols"
+        ) from error
 
 
 def _refuse(text: str, what: str) -> GraphError:
@@ -330,7 +361,9 @@ def _condition_from_ast(node: ast.expr, text: str, depth: int) -> Expr:
         left, right = _from_ast(node.left, text, depth + 1), _from_ast(node.comparators[0], text, depth + 1)
         op = _COMPARE[type(node.ops[0])]
         return _make(op, (left, right), f"{left.text} {op} {right.text}")
-    raise GraphError(f"condition {text[:80]!r} cannot be read; write one comparison, or several joined with and / or")
+    raise GraphError(
+        f"condition {text[:80]!r} cannot be read; write one comparison, or several joined with and / or"
+    )
 
 
 class Environment:

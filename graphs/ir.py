@@ -17,7 +17,14 @@ from graphs.expressions import Expr, number
 if TYPE_CHECKING:
     import networkx
 
-WEIGHT, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER = "weight", "activation", "kv", "input", "gradient", "optimizer"
+WEIGHT, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER = (
+    "weight",
+    "activation",
+    "kv",
+    "input",
+    "gradient",
+    "optimizer",
+)
 ROLES = (WEIGHT, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER)
 
 DTYPE_BITS: Mapping[str, float] = {
@@ -158,7 +165,9 @@ class OperatorGraph:
         graph = networkx.DiGraph()
         writer: dict[int, int] = {}
         for index, node in enumerate(self.nodes):
-            graph.add_node(index, kind=node.operator.kind, name=node.operator.name, module=self.modules[node.module])
+            graph.add_node(
+                index, kind=node.operator.kind, name=node.operator.name, module=self.modules[node.module]
+            )
             for storage in node.reads:
                 if storage in writer:
                     graph.add_edge(writer[storage], index, storage=storage)

@@ -57,9 +57,12 @@ def to_json(graph: OperatorGraph) -> str:
             ],
         )
 
-    nodes = [[operator(n.operator), n.module, n.at, n.phase, list(n.reads), list(n.writes)] for n in graph.nodes]
+    nodes = [
+        [operator(n.operator), n.module, n.at, n.phase, list(n.reads), list(n.writes)] for n in graph.nodes
+    ]
     storages = [
-        [text(s.elements), s.dtype, s.role, s.allocated_at, s.last_used_at, s.freed_at, s.name] for s in graph.storages
+        [text(s.elements), s.dtype, s.role, s.allocated_at, s.last_used_at, s.freed_at, s.name]
+        for s in graph.storages
     ]
     document = {
         "schema": SCHEMA,
@@ -94,7 +97,9 @@ def from_json(text: str | bytes, *, source: str = "graph") -> OperatorGraph:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise GraphError(f"{source} is not a whole JSON document ({error}); trace it again with --out") from error
+        raise GraphError(
+            f"{source} is not a whole JSON document ({error}); trace it again with --out"
+        ) from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
         raise GraphError(f"{source} has schema {found!r}, this hwsim reads {SCHEMA!r}; trace it again")
@@ -154,8 +159,12 @@ def _graph(document: dict[str, Any]) -> OperatorGraph:
             _index(storage, count)
         made = operators[_index(operator, len(operators))]
         if len(made.inputs) != len(reads) or len(made.outputs) != len(writes):
-            raise GraphError(f"op {at} ({made.name}) has {len(reads)} storages for {len(made.inputs)} operands")
-        nodes.append(OpNode(made, tuple(reads), tuple(writes), _index(module, len(modules)), at, _text(phase)))
+            raise GraphError(
+                f"op {at} ({made.name}) has {len(reads)} storages for {len(made.inputs)} operands"
+            )
+        nodes.append(
+            OpNode(made, tuple(reads), tuple(writes), _index(module, len(modules)), at, _text(phase))
+        )
     return OperatorGraph(
         model=_text(document["model"]),
         phase=_text(document["phase"]),

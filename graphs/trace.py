@@ -65,7 +65,11 @@ def trace_module(
     from graphs.tracing.symbolic import TORCH_DTYPES, Subject
 
     def build() -> nn.Module:
-        return module if not callable(getattr(module, "__wrapped_build__", None)) and _is_module(module) else module()  # type: ignore[return-value,call-arg]
+        return (
+            module
+            if not callable(getattr(module, "__wrapped_build__", None)) and _is_module(module)
+            else module()
+        )  # type: ignore[return-value,call-arg]
 
     subject = Subject(
         name=name, phase=phase, dtype=TORCH_DTYPES[dtype], build=build, example=example, symbols=dict(symbols)
@@ -81,7 +85,9 @@ def _is_module(value: Any) -> bool:
 
 def _in_phase(graph: OperatorGraph, phase: str) -> OperatorGraph:
     if graph.phase != phase:
-        raise GraphError(f"graph of {graph.model} was traced in phase {graph.phase!r}, not {phase!r}; pass --phase {graph.phase}")
+        raise GraphError(
+            f"graph of {graph.model} was traced in phase {graph.phase!r}, not {phase!r}; pass --phase {graph.phase}"
+        )
     return graph
 
 
@@ -137,7 +143,16 @@ def cache_folder() -> Path:
 
 def _key(entry: catalog.VariantEntry, phase: str, fixed: Mapping[str, int]) -> str:
     """Name, phase and everything the trace depends on; made without importing torch."""
-    parts = [SCHEMA, entry.name, phase, entry.source_hash, repr(sorted(fixed.items())), _tracer_hash(), _version("torch"), sys.version]
+    parts = [
+        SCHEMA,
+        entry.name,
+        phase,
+        entry.source_hash,
+        repr(sorted(fixed.items())),
+        _tracer_hash(),
+        _version("torch"),
+        sys.version,
+    ]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     return f"{entry.name.replace('/', '_')}-{phase}-{digest}"
 

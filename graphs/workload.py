@@ -14,7 +14,9 @@ def dtype_bits(dtype: str) -> float:
     """Bits per element, group scales included: `int4:g128` holds one 16-bit scale per 128 elements."""
     name, _, group = dtype.partition(":g")
     if name not in DTYPE_BITS:
-        raise GraphError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BITS)} (int4:g128 with group scales)")
+        raise GraphError(
+            f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BITS)} (int4:g128 with group scales)"
+        )
     if not group:
         return float(DTYPE_BITS[name])
     if not group.isdigit() or int(group) < 1:

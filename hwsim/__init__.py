@@ -37,7 +37,18 @@ _PUBLIC = {
     "devices": ("devices", "devices"),
 }
 
-__all__ = ["Estimate", "HwsimError", "device", "devices", "estimate", "load_graph", "lower", "model", "models", "trace"]
+__all__ = [
+    "Estimate",
+    "HwsimError",
+    "device",
+    "devices",
+    "estimate",
+    "load_graph",
+    "lower",
+    "model",
+    "models",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:

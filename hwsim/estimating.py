@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -25,6 +25,7 @@ from hwsim.result import Estimate, OpRow, TimelineEvent
 from hwsim.tracing import trace
 
 Z80 = 1.2816  # standard normal quantile of a two-sided 80 % interval
+ROLES = ("weights", "activations", "kv_cache", "gradients", "optimizer")
 RESERVED = ("device.", "stack.", "coefficient.")
 
 
@@ -60,14 +61,18 @@ def estimate(
             for one in device
         ]  # fmt: skip
     changes = _by_room(overrides or {})
-    machine_device = (device if isinstance(device, Device) else find_device(device)).replace(**changes["device"])
+    machine_device = (device if isinstance(device, Device) else find_device(device)).replace(
+        **changes["device"]
+    )
     chosen = (stack if isinstance(stack, Stack) else find_stack(stack)).replace(**changes["stack"])
     given = {"batch": batch, "seq": seq, "context": context, **symbols, **changes["model"]}
     asked = {name: value for name, value in given.items() if value is not None}
     graph, bound = _bound_graph(model, phase, asked)
     if strict and graph.unknown_ops():
         (name, module), count = next(iter(graph.unknown_ops().items()))
-        raise HwsimError(f"no work rule for op {name} ({count} in {module or 'the model'}); drop --strict to cost it as traffic")
+        raise HwsimError(
+            f"no work rule for op {name} ({count} in {module or 'the model'}); drop --strict to cost it as traffic"
+        )
     warnings: list[str] = []
     precision = _precision(graph, machine_device, dtype, weights, kv, warnings)
     table = lower(graph, precision, chosen)
@@ -88,7 +93,9 @@ def _by_room(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if dot and room in split and room != "model":
             split[room][rest] = value
         elif dot:
-            raise HwsimError(f"cannot set {path!r}; paths start with {', '.join(RESERVED)} or are model sizes")
+            raise HwsimError(
+                f"cannot set {path!r}; paths start with {', '.join(RESERVED)} or are model sizes"
+            )
         else:
             split["model"][path] = value
     return split
@@ -105,7 +112,9 @@ def _bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[Oper
             return graph, bound
         guard, culprit = broken
         if culprit is None or culprit in fixed or not isinstance(model, str) or model.endswith(".json"):
-            raise HwsimError(f"{graph.model} in phase {phase} needs {guard.text}, which {_values(bound, guard)} breaks")
+            raise HwsimError(
+                f"{graph.model} in phase {phase} needs {guard.text}, which {_values(bound, guard)} breaks"
+            )
         fixed[culprit] = int(bound[culprit])
         graph = trace(model, phase=phase, fixed=fixed)
     raise HwsimError(f"{graph.model} cannot be traced at {', '.join(f'{k}={v}' for k, v in fixed.items())}")
@@ -119,15 +128,21 @@ def bind(graph: OperatorGraph, asked: Mapping[str, Any]) -> dict[str, Array]:
         if name not in known:
             if name == "batch" and np.all(np.asarray(value) == 1):
                 continue
-            raise HwsimError(f"{graph.model} in phase {graph.phase} has no size {name!r}; it has {', '.join(known) or 'none'}")
+            raise HwsimError(
+                f"{graph.model} in phase {graph.phase} has no size {name!r}; it has {', '.join(known) or 'none'}"
+            )
         values[name] = _checked(name, value)
         if known[name].how == "fixed" and np.any(values[name] != float(known[name].default.value or 0)):
-            raise HwsimError(f"size {name!r} of this graph is fixed at {known[name].default.text}; trace it again to change it")
+            raise HwsimError(
+                f"size {name!r} of this graph is fixed at {known[name].default.text}; trace it again to change it"
+            )
     waiting = [name for name in known if name not in values]
     while waiting:
         ready = [name for name in waiting if known[name].default.symbols <= values.keys()]
         if not ready:
-            raise HwsimError(f"size {waiting[0]!r} of {graph.model} has no value; pass it with --set {waiting[0]}=...")
+            raise HwsimError(
+                f"size {waiting[0]!r} of {graph.model} has no value; pass it with --set {waiting[0]}=..."
+            )
         environment = Environment(values)
         for name in ready:
             values[name] = np.asarray(environment(known[name].default), dtype=np.float64)
@@ -137,7 +152,9 @@ def bind(graph: OperatorGraph, asked: Mapping[str, Any]) -> dict[str, Array]:
         low = float(environment(size.minimum))
         high = math.inf if size.maximum is None else environment(size.maximum)
         if np.any(values[name] < low):
-            raise HwsimError(f"{name}={_worst(values[name], smallest=True)} is below {graph.model}'s least {name} of {low:g}")
+            raise HwsimError(
+                f"{name}={_worst(values[name], smallest=True)} is below {graph.model}'s least {name} of {low:g}"
+            )
         if np.any(values[name] > high):
             raise HwsimError(
                 f"{name}={_worst(values[name], smallest=False)} is above {graph.model}'s limit of {float(np.min(high)):g}"
@@ -152,7 +169,9 @@ def broken_guard(graph: OperatorGraph, values: Mapping[str, Array]) -> tuple[Exp
         holds = np.asarray(environment(guard), dtype=bool)
         if np.all(holds):
             continue
-        small = [n for n in sorted(guard.symbols) if np.ndim(values[n]) == 0 and float(values[n]) in (0.0, 1.0)]
+        small = [
+            n for n in sorted(guard.symbols) if np.ndim(values[n]) == 0 and float(values[n]) in (0.0, 1.0)
+        ]
         return guard, small[0] if small else None
     return None
 
@@ -198,7 +217,10 @@ def _precision(
 
 def _dtypes(table: OpTable) -> dict[str, set[str]]:
     every = {row.dtype for row in table.rows}
-    return {MATRIX: {row.dtype for row in table.rows if row.work.shape != "stream"} or {"fp32"}, VECTOR: every}
+    return {
+        MATRIX: {row.dtype for row in table.rows if row.work.shape != "stream"} or {"fp32"},
+        VECTOR: every,
+    }
 
 
 def _shape(bound: Mapping[str, Array], machine: Machine, price: Any) -> tuple[int, ...]:
@@ -206,7 +228,9 @@ def _shape(bound: Mapping[str, Array], machine: Machine, price: Any) -> tuple[in
     try:
         return np.broadcast_shapes(*arrays)
     except ValueError as error:
-        raise HwsimError(f"arrays of shapes {', '.join(str(s) for s in arrays if s)} do not broadcast together") from error
+        raise HwsimError(
+            f"arrays of shapes {', '.join(str(s) for s in arrays if s)} do not broadcast together"
+        ) from error
 
 
 def _machine_shapes(machine: Machine) -> list[tuple[int, ...]]:
@@ -222,14 +246,18 @@ def _flatten(
         raise HwsimError("an array of no points has nothing to estimate")
 
     def flat(value: Array) -> Array:
-        return np.ascontiguousarray(np.broadcast_to(value, shape)).reshape(points) if np.ndim(value) else value
+        return (
+            np.ascontiguousarray(np.broadcast_to(value, shape)).reshape(points) if np.ndim(value) else value
+        )
 
     return ({name: flat(value) for name, value in bound.items()}, machine.mapped(flat)), points
 
 
 def _warn(table: OpTable, machine: Machine, warnings: list[str]) -> None:
     for (name, module), count in sorted(table.unknown.items()):
-        warnings.append(f"op {name} ({count} in {module or 'the model'}) has no work rule; costed as memory traffic")
+        warnings.append(
+            f"op {name} ({count} in {module or 'the model'}) has no work rule; costed as memory traffic"
+        )
     for wanted, used in machine.substitutes.items():
         text = f"{machine.device.id} has no {wanted} peak; priced at its {used} rate"
         if text not in warnings and not any(used in w and "peak" in w for w in warnings):
@@ -251,26 +279,18 @@ def _result(
     totals = evaluator.totals()
 
     def shaped(values: Any) -> Any:
-        array = np.broadcast_to(np.asarray(values, dtype=np.float64), (evaluator.points,))
-        return array.reshape(shape) if shape else float(array[0])
+        """A flat column in the request's shape."""
+        return values.reshape(shape) if shape else float(values[0])
+
+    def spread(value: Any) -> Any:
+        """A value that broadcasts, in the request's shape."""
+        return np.broadcast_to(value, shape) if shape else float(value)
 
     device = machine.device
-    latency = totals.latency_s
-    spread = Z80 * machine.structure.coefficients["log_sigma"]
-    static = totals.energy["static"]
-    dynamic = sum(v for k, v in totals.energy.items() if k != "static")
     flat = evaluator.machine
-    memory = _memory(totals, flat)
     dtype = precision.activations or graph.dtype
-    peak = np.asarray(_flat_peak(device, dtype, shape, evaluator.points))
-    bandwidth = flat.dram_byte_per_s / flat.structure.coefficients["dram_efficiency"]
-    hourly = device.price.usd_per_hour if price is None else price
-    tokens = _new_tokens(graph, bound, phase)
-    batch = bound.get("batch", np.float64(1.0))
-    bound_by = _bound(totals)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        intensity = totals.flops / np.maximum(totals.dram_bytes, 1e-300)
     point = not shape
+    hourly = device.price.usd_per_hour if price is None else price
     return Estimate(
         model=graph.model,
         device=device.id,
@@ -279,39 +299,27 @@ def _result(
         dtype=dtype,
         stack=machine.stack.id,
         parallel={},
-        latency_s=shaped(latency),
-        latency_low_s=shaped(np.maximum(latency * np.exp(-spread), _floor(totals, flat, peak, bandwidth))),
-        latency_high_s=shaped(latency * np.exp(spread)),
+        latency_s=shaped(totals.latency_s),
+        log_spread=spread(Z80 * machine.structure.coefficients["log_sigma"]),
         breakdown_s={
             "compute": shaped(totals.compute_s),
             "memory": shaped(totals.memory_s),
             "overhead": shaped(totals.overhead_s),
-            "communication": shaped(0.0),
+            "communication": spread(0.0),
             "power": shaped(totals.power_s),
         },
-        energy_j=shaped(dynamic + static),
-        energy_dynamic_j=shaped(dynamic),
-        energy_static_j=shaped(static),
         energy_by_j={name: shaped(value) for name, value in totals.energy.items()},
-        average_power_w=shaped((dynamic + static) / latency),
         bytes_by_level={"dram": shaped(totals.dram_bytes), "onchip": shaped(totals.onchip_bytes)},
-        memory_bytes={name: shaped(value) for name, value in memory.items()},
-        fits=_fits(memory, shape),
+        memory_bytes={name: spread(value) for name, value in _memory(totals, flat, shaped).items()},
         flops=shaped(totals.flops),
         flops_executed=shaped(totals.flops_executed),
-        macs=shaped(totals.flops / 2),
         params=graph.parameters,
-        dram_bytes=shaped(totals.dram_bytes),
-        arithmetic_intensity=shaped(intensity),
-        mfu=shaped(totals.flops / (latency * peak)),
-        hfu=shaped(totals.flops_executed / (latency * peak)),
-        mbu=shaped(totals.dram_bytes / (latency * bandwidth)),
-        bound=str(bound_by[0]) if point else bound_by.reshape(shape),
         clock_scale=shaped(totals.clock),
-        samples_per_s=shaped(np.broadcast_to(batch, shape).reshape(-1) / latency if shape else float(batch) / latency),
-        tokens_per_s=None if tokens is None else shaped(np.broadcast_to(tokens, shape).reshape(-1) / latency if shape else tokens / latency),
-        cost_usd=None if hourly is None else shaped(latency * np.ravel(np.broadcast_to(hourly, shape)) / 3600),
-        carbon_g=None,
+        samples=spread(bound.get("batch", 1.0)),
+        tokens=_new_tokens(bound, phase, spread),
+        peak_flop_per_s=spread(device.peak(dtype)[1]),
+        bandwidth_byte_per_s=spread(_datasheet_bandwidth(device)),
+        usd_per_hour=None if hourly is None else spread(hourly),
         warnings=warnings,
         provenance=_provenance(graph, table, machine.coefficients, device),
         machine=device,
@@ -320,52 +328,49 @@ def _result(
     )
 
 
-def _flat_peak(device: Device, dtype: str, shape: tuple[int, ...], points: int) -> Array:
-    peak = device.peak(dtype)[1]
-    return np.broadcast_to(peak, shape).reshape(points) if np.ndim(peak) else np.asarray(peak)
+def _datasheet_bandwidth(device: Device) -> Any:
+    level = device.memory.dram or device.memory.last_level_cache
+    assert level is not None and level.bandwidth_byte_per_s is not None  # checked when the machine was built
+    return level.bandwidth_byte_per_s
 
 
-def _floor(totals: Totals, machine: Machine, peak: Array, bandwidth: Any) -> Array:
-    """No prediction, nor the low end of its interval, lies below the traffic over the datasheet bandwidth."""
-    return np.asarray(totals.dram_bytes / bandwidth)
-
-
-def _memory(totals: Totals, machine: Machine) -> dict[str, Any]:
-    parts: dict[str, Any] = {name: totals.memory[name] for name in ("weights", "activations", "kv_cache", "gradients", "optimizer")}
-    parts["reserve"] = np.asarray(machine.stack.reserve_byte if machine.device.kind != "accelerator" else 0.0)
+def _memory(totals: Totals, machine: Machine, shaped: Callable[[Any], Any]) -> dict[str, Any]:
+    parts: dict[str, Any] = {name: shaped(totals.memory[name]) for name in ROLES}
+    parts["reserve"] = machine.stack.reserve_byte if machine.device.kind != "accelerator" else 0.0
     parts["total"] = sum(parts.values())
-    parts["capacity"] = np.asarray(machine.capacity_byte)
+    parts["capacity"] = _shaped_capacity(machine, shaped)
     return parts
 
 
-def _fits(memory: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
-    fits = np.asarray(memory["total"] <= memory["capacity"])
-    return fits.reshape(shape) if shape else bool(np.ravel(fits)[0])
+def _shaped_capacity(machine: Machine, shaped: Callable[[Any], Any]) -> Any:
+    return shaped(machine.capacity_byte) if np.ndim(machine.capacity_byte) else machine.capacity_byte
 
 
-def _bound(totals: Totals) -> Any:
-    """What takes the largest part of the time."""
-    parts = np.stack([totals.compute_s, totals.memory_s, totals.overhead_s, totals.power_s])
-    names = np.array(["compute", "memory", "overhead", "power"])
-    return names[np.argmax(parts, axis=0)]
-
-
-def _new_tokens(graph: OperatorGraph, bound: Mapping[str, Array], phase: str) -> Any:
+def _new_tokens(bound: Mapping[str, Array], phase: str, spread: Callable[[Any], Any]) -> Any:
+    """New tokens of the phase, or None for a model without any."""
     batch = bound.get("batch", np.float64(1.0))
     if phase == "decode":
-        return batch
-    return batch * bound["seq"] if "seq" in bound else None
+        return spread(batch)
+    return spread(batch * bound["seq"]) if "seq" in bound else None
 
 
-def _provenance(graph: OperatorGraph, table: OpTable, coefficients: Coefficients, device: Device) -> dict[str, Any]:
+def _provenance(
+    graph: OperatorGraph, table: OpTable, coefficients: Coefficients, device: Device
+) -> dict[str, Any]:
     kinds = sum(int(n) for n in table.unknown.values())
     return {
         "graph": {"model": graph.model, "phase": graph.phase, "ops": graph.length, **dict(graph.provenance)},
         "device": {"id": device.id, "fingerprint": device.fingerprint()},
-        "calibration": {name: scope for name, scope in coefficients.scopes.items() if scope != "engine"} or "none",
+        "calibration": {name: scope for name, scope in coefficients.scopes.items() if scope != "engine"}
+        or "none",
         "version": _version(),
         "tier": coefficients.tier,
-        "coverage": {"ops": graph.length, "ops_without_rule": kinds, "kernels": table.kernels, "rows": len(table.rows)},
+        "coverage": {
+            "ops": graph.length,
+            "ops_without_rule": kinds,
+            "kernels": table.kernels,
+            "rows": len(table.rows),
+        },
     }
 
 

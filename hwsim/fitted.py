@@ -62,7 +62,9 @@ def coefficients_for(device: Device) -> Coefficients:
         for coefficient, value, scope in _read(name):
             values[coefficient], scopes[coefficient] = value, scope
     if not values:
-        raise HwsimError(f"engine {device.engine!r} has no coefficients; add hwsim/coefficients/{device.engine}.toml")
+        raise HwsimError(
+            f"engine {device.engine!r} has no coefficients; add hwsim/coefficients/{device.engine}.toml"
+        )
     return Coefficients(values=values, scopes=scopes)
 
 
@@ -90,14 +92,24 @@ def _parsed(path: Path) -> tuple[tuple[str, float, str], ...]:
         raise HwsimError(f"coefficient file {path} cannot be read ({error}); correct or delete it") from error
     scope = document.get("scope")
     if scope not in _ORDER:
-        raise HwsimError(f"coefficient file {path} has scope {scope!r}; it must be one of {', '.join(_ORDER)}")
+        raise HwsimError(
+            f"coefficient file {path} has scope {scope!r}; it must be one of {', '.join(_ORDER)}"
+        )
+    scope = scope if document.get("fitted_on") else "engine"  # a prior is no evidence, however narrow
     found = []
     for name, entry in document.items():
         if not isinstance(entry, dict):
             continue
         value = entry.get("value")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
-            raise HwsimError(f"coefficient {name!r} in {path} is {value!r}; it must be a finite number of at least 0")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not np.isfinite(value)
+            or value < 0
+        ):
+            raise HwsimError(
+                f"coefficient {name!r} in {path} is {value!r}; it must be a finite number of at least 0"
+            )
         if not entry.get("source"):
             raise HwsimError(f"coefficient {name!r} in {path} names no source; say where it comes from")
         found.append((name, float(value), scope))

@@ -24,8 +24,16 @@ PASSES: dict[str, Callable[[OperatorGraph], OperatorGraph]] = {
     "fusion": fuse,
     "pointwise_fusion": lambda graph: fuse(graph, epilogue=False),
 }
-RESIDENT_ROLES = {WEIGHT: "weights", "buffer": "weights", KV: "kv_cache", "gradient": "gradients", "optimizer": "optimizer"}
-_CACHE: OrderedDict[tuple[int, Precision, str, tuple[str, ...], float], tuple[OperatorGraph, OpTable]] = OrderedDict()
+RESIDENT_ROLES = {
+    WEIGHT: "weights",
+    "buffer": "weights",
+    KV: "kv_cache",
+    "gradient": "gradients",
+    "optimizer": "optimizer",
+}
+_CACHE: OrderedDict[tuple[int, Precision, str, tuple[str, ...], float], tuple[OperatorGraph, OpTable]] = (
+    OrderedDict()
+)
 _CACHED = 64
 _LOCK = Lock()
 
@@ -94,7 +102,9 @@ class _Traffic:
     def __init__(self, operator: Operator, work: Work, sizes: _Sizes) -> None:
         reads = zip(work.reads, operator.inputs, strict=True)
         writes = zip(work.writes, operator.outputs, strict=True)
-        self.terms = [(sizes.index(e), dtype_bits(spec.dtype) / 8) for e, spec in (*reads, *writes) if not e.is_zero]
+        self.terms = [
+            (sizes.index(e), dtype_bits(spec.dtype) / 8) for e, spec in (*reads, *writes) if not e.is_zero
+        ]
 
 
 def _reuse(
@@ -137,7 +147,9 @@ def _reuse(
             last = max(touched.get((storage, ""), NEVER), touched.get((storage, amount.text), NEVER))
             reads.append(NEVER if last == NEVER else class_of(last, index))
         writes = [
-            NEVER if graph.storages[s].freed_at >= end or last_use[s] == index else class_of(index, last_use[s])
+            NEVER
+            if graph.storages[s].freed_at >= end or last_use[s] == index
+            else class_of(index, last_use[s])
             for s in node.writes
         ]
         classes.append((tuple(reads), tuple(writes)))

@@ -62,7 +62,9 @@ class Machine:
         return _map_arrays(self, change)
 
 
-def build_machine(device: Device, stack: Stack, coefficients: Coefficients, dtypes: Mapping[str, set[str]]) -> Machine:
+def build_machine(
+    device: Device, stack: Stack, coefficients: Coefficients, dtypes: Mapping[str, set[str]]
+) -> Machine:
     """The machine for the dtypes a workload uses (`matrix` and `vector` sets); rates are achievable ones."""
     c = coefficients
     substitutes: dict[str, str] = {}
@@ -73,7 +75,9 @@ def build_machine(device: Device, stack: Stack, coefficients: Coefficients, dtyp
             substitutes[dtype] = used
         matrix[dtype] = peak * c["matrix_efficiency"]
         on_matrix = used in device.compute.matrix_flop_per_s
-        matrix_j[dtype] = (device.energy.matrix_j_per_flop if on_matrix else device.energy.vector_j_per_flop)[used]
+        matrix_j[dtype] = (device.energy.matrix_j_per_flop if on_matrix else device.energy.vector_j_per_flop)[
+            used
+        ]
     for dtype in sorted(dtypes[VECTOR]):
         used, peak = device.vector_peak(_INT_FOR_FLOAT.get(dtype, dtype.partition(":")[0]))
         vector[dtype] = peak * c["vector_efficiency"]
@@ -125,6 +129,19 @@ def structure_columns(machine: Machine) -> dict[str, Any]:
     return {name: value for name, value in found.items() if np.ndim(value)}
 
 
+def rates_vary(machine: Machine) -> bool:
+    """Whether a rate or energy that candidates are priced with is an array (DRAM bandwidth aside)."""
+    rates = [machine.special_op_per_s, machine.onchip_byte_per_s, machine.special_j_per_op]
+    for table in (
+        machine.matrix_flop_per_s,
+        machine.vector_flop_per_s,
+        machine.matrix_j_per_flop,
+        machine.vector_j_per_flop,
+    ):
+        rates += table.values()
+    return any(np.ndim(rate) for rate in rates)
+
+
 def with_structure(machine: Machine, columns: Mapping[str, Any]) -> Structure:
     """The structure with some columns replaced (by their distinct values)."""
     plain = {k: v for k, v in columns.items() if not k.startswith("coefficient.")}
@@ -151,6 +168,6 @@ def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:
         "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op", "dram_j_per_byte",
         "onchip_j_per_byte", "static_w", "limit_w",
     )  # fmt: skip
-    return dataclasses.replace(machine, structure=structure, **{n: mapped(getattr(machine, n)) for n in names})
-
-
+    return dataclasses.replace(
+        machine, structure=structure, **{n: mapped(getattr(machine, n)) for n in names}
+    )

@@ -28,9 +28,14 @@ def solve_clock(
     """
     from hwsim.evaluate import voltage_energy
 
-    core = sums["core_j"] + sums["onchip"] * machine.onchip_j_per_byte
-    fixed = sums["dram"] * machine.dram_j_per_byte
-    budget = np.broadcast_to(np.asarray(machine.limit_w - machine.static_w, dtype=np.float64), nominal.shape)
+    core, fixed, budget = (
+        np.broadcast_to(np.asarray(amount, dtype=np.float64), nominal.shape)
+        for amount in (
+            sums["core_j"] + sums["onchip"] * machine.onchip_j_per_byte,
+            sums["dram"] * machine.dram_j_per_byte,
+            machine.limit_w - machine.static_w,
+        )
+    )
     clock = np.ones(nominal.shape)
     over = np.flatnonzero(core + fixed > budget * nominal)
     if not over.size:
@@ -43,7 +48,9 @@ def solve_clock(
         seconds = evaluator._elapsed(evaluator._device_seconds(few, subset, s), subset)
         return np.asarray(budget * seconds - core * voltage_energy(s, subset) - fixed)
 
-    floor = np.broadcast_to(np.asarray(subset.structure.coefficients["clock_floor"], dtype=np.float64), core.shape)
+    floor = np.broadcast_to(
+        np.asarray(subset.structure.coefficients["clock_floor"], dtype=np.float64), core.shape
+    )
     clock[over] = _root(surplus, floor)
     return clock
 

@@ -19,18 +19,31 @@ from hwsim.engines.demand import Array
 
 def combine(compute: Array, memory: Array, overlap: Any) -> Array:
     """Seconds of work limited by `compute` and `memory` seconds; `overlap` 0 hides the smaller, 1 adds it."""
-    difference = compute - memory
-    root = np.sqrt(difference * difference + (4.0 * overlap * overlap) * (compute * memory))
-    return np.asarray((compute + memory + root) * 0.5)
+    root = np.subtract(compute, memory)
+    np.multiply(root, root, out=root)
+    product = np.multiply(compute, memory)
+    product *= 4.0 * overlap * overlap
+    root += product
+    np.sqrt(root, out=root)
+    root += compute
+    root += memory
+    root *= 0.5
+    return root
 
 
-def compute_part(compute: Array, memory: Array, overlap: Any) -> Array:
-    """The part C dT/dC of `combine`; the rest is the memory part."""
-    difference = compute - memory
-    root = np.sqrt(difference * difference + (4.0 * overlap * overlap) * (compute * memory))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        slope = 0.5 * (1.0 + (difference + 2.0 * overlap * overlap * memory) / root)
-    return np.asarray(np.where(root > 0, compute * slope, np.where(compute > 0, compute, 0.0)))
+def compute_part(compute: Array, memory: Array, seconds: Array, overlap: Any) -> Array:
+    """The part C dT/dC of `seconds` = combine(compute, memory); the rest is the memory part."""
+    root = 2.0 * seconds
+    root -= compute
+    root -= memory
+    slope = np.subtract(compute, memory)
+    slope += (2.0 * overlap * overlap) * memory
+    np.divide(slope, root, out=slope, where=root > 0)
+    slope += 1.0
+    slope *= 0.5
+    np.clip(slope, 0.0, 1.0, out=slope)
+    slope *= compute
+    return slope
 
 
 def miss_fraction(distance: Array, capacity: Any, low: Any, high: Any) -> Array:
@@ -38,6 +51,7 @@ def miss_fraction(distance: Array, capacity: Any, low: Any, high: Any) -> Array:
 
     Falls with capacity, so a larger cache never moves more.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(distance > 0, distance / np.maximum(capacity, 1e-300), 0.0)
-    return np.clip((relative - low) / np.maximum(high - low, 1e-9), 0.0, 1.0)
+    relative = distance / np.maximum(capacity, 1e-300)
+    relative -= low
+    relative /= np.maximum(high - low, 1e-9)
+    return np.clip(relative, 0.0, 1.0, out=relative)

@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 SCHEMA = "hwsim.estimate/1"
-Value = float | NDArray[np.float64]
+Value = Any  # float, or float64 array of the request's broadcast shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,33 +78,23 @@ class Estimate:
     stack: str
     parallel: Mapping[str, int]
     latency_s: Value
-    latency_low_s: Value
-    latency_high_s: Value
-    breakdown_s: Mapping[str, Value]
-    energy_j: Value
-    energy_low_j: Value | None = None
-    energy_dynamic_j: Value
-    energy_static_j: Value
-    energy_by_j: Mapping[str, Value]
-    average_power_w: Value
+    log_spread: Value  # half-width of the 80 % interval of ln(latency)
+    breakdown_s: Mapping[str, Value]  # compute memory overhead communication power
+    energy_by_j: Mapping[str, Value]  # compute onchip dram link static
     bytes_by_level: Mapping[str, Value]
-    memory_bytes: Mapping[str, Value]  # weights activations kv_cache gradients optimizer reserve total capacity
-    fits: bool | NDArray[np.bool_] | None
+    memory_bytes: Mapping[
+        str, Value
+    ]  # weights activations kv_cache gradients optimizer reserve total capacity
     flops: Value
     flops_executed: Value
-    macs: Value
     params: int
-    dram_bytes: Value
-    arithmetic_intensity: Value
-    mfu: Value
-    hfu: Value
-    mbu: Value
-    bound: str | NDArray[np.str_]
     clock_scale: Value
-    samples_per_s: Value
-    tokens_per_s: Value | None
-    cost_usd: Value | None
-    carbon_g: Value | None
+    samples: Value  # sequences or images of the request
+    tokens: Value | None  # new tokens of the phase
+    peak_flop_per_s: Value  # dense datasheet peak of the workload's dtype
+    bandwidth_byte_per_s: Value  # datasheet DRAM bandwidth
+    usd_per_hour: Value | None
+    carbon_g: Value | None = None
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
     machine: Any = field(repr=False, default=None)  # the devices.Device priced on
@@ -113,9 +102,95 @@ class Estimate:
     events: Callable[[], Sequence[TimelineEvent]] = field(repr=False, default=tuple)
 
     @property
+    def latency_low_s(self) -> Value:
+        """Low end of the 80 % interval, never below DRAM traffic over the datasheet bandwidth."""
+        return np.maximum(
+            self.latency_s * np.exp(-self.log_spread), self.dram_bytes / self.bandwidth_byte_per_s
+        )
+
+    @property
+    def latency_high_s(self) -> Value:
+        """High end of the 80 % interval."""
+        return self.latency_s * np.exp(self.log_spread)
+
+    @property
+    def energy_static_j(self) -> Value:
+        return self.energy_by_j["static"]
+
+    @property
+    def energy_dynamic_j(self) -> Value:
+        return sum(value for name, value in self.energy_by_j.items() if name != "static")
+
+    @property
+    def energy_j(self) -> Value:
+        """Dynamic and static energy."""
+        return self.energy_dynamic_j + self.energy_static_j
+
+    @property
+    def average_power_w(self) -> Value:
+        return self.energy_j / self.latency_s
+
+    @property
+    def fits(self) -> Any:
+        """Whether everything fits the device's memory."""
+        return self.memory_bytes["total"] <= self.memory_bytes["capacity"]
+
+    @property
+    def macs(self) -> Value:
+        """Multiply-accumulates, two FLOP each."""
+        return self.flops / 2
+
+    @property
+    def dram_bytes(self) -> Value:
+        """DRAM traffic after on-chip residency."""
+        return self.bytes_by_level["dram"]
+
+    @property
+    def arithmetic_intensity(self) -> Value:
+        """FLOP per DRAM byte; infinite when nothing leaves the chip."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.divide(self.flops, self.dram_bytes)
+
+    @property
+    def mfu(self) -> Value:
+        """Algorithmic FLOP over what the dense peak could do in the time."""
+        return self.flops / (self.latency_s * self.peak_flop_per_s)
+
+    @property
+    def hfu(self) -> Value:
+        """As `mfu`, with the FLOP the kernels really execute."""
+        return self.flops_executed / (self.latency_s * self.peak_flop_per_s)
+
+    @property
+    def mbu(self) -> Value:
+        """DRAM bytes over what the datasheet bandwidth could move in the time."""
+        return self.dram_bytes / (self.latency_s * self.bandwidth_byte_per_s)
+
+    @property
+    def samples_per_s(self) -> Value:
+        return self.samples / self.latency_s
+
+    @property
+    def tokens_per_s(self) -> Value | None:
+        """New tokens per second; None where the model has no tokens."""
+        return None if self.tokens is None else self.tokens / self.latency_s
+
+    @property
+    def cost_usd(self) -> Value | None:
+        """Rent of the device for the latency; None without a price."""
+        return None if self.usd_per_hour is None else self.latency_s * self.usd_per_hour / 3600
+
+    @property
     def peak_memory_bytes(self) -> Value:
         """Weights, KV cache, peak activations and the runtime's reserve."""
         return self.memory_bytes["total"]
+
+    @cached_property
+    def bound(self) -> Any:
+        """What takes the largest part of the time: compute, memory, overhead, communication or power."""
+        names = np.array(list(self.breakdown_s))
+        largest = np.argmax(np.stack(np.broadcast_arrays(*self.breakdown_s.values())), axis=0)
+        return names[largest] if self.shape else str(names[largest])
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -66,8 +66,16 @@ def _written_out(graph: OperatorGraph) -> OperatorGraph:
         raw, weights = len(storages), len(storages) + 1
         storages += [Storage(scores.elements, scores.dtype, ACTIVATION, node.at, node.at, node.at)] * 2
         q, k, v, *mask = node.reads
-        reads = [(q, k), (raw, *mask), (raw,), (weights, v)] if len(operators) == 4 else [(q, k), (raw,), (weights, v)]
-        writes = [(raw,), (raw,), (weights,), node.writes] if len(operators) == 4 else [(raw,), (weights,), node.writes]
+        reads = (
+            [(q, k), (raw, *mask), (raw,), (weights, v)]
+            if len(operators) == 4
+            else [(q, k), (raw,), (weights, v)]
+        )
+        writes = (
+            [(raw,), (raw,), (weights,), node.writes]
+            if len(operators) == 4
+            else [(raw,), (weights,), node.writes]
+        )
         for operator, read, write in zip(operators, reads, writes, strict=True):
             nodes.append(replace(node, operator=operator, reads=read[: len(operator.inputs)], writes=write))
     return replace(graph, nodes=tuple(nodes), storages=tuple(storages))

@@ -17,7 +17,7 @@ from graphs.errors import GraphError
 from graphs.expressions import Environment, Expr, evaluate, number
 from graphs.ir import Operator, OperatorGraph, SizeSymbol
 from graphs.tracing.recorder import TraceBudget
-from graphs.tracing.solve import sample_sizes, solve
+from graphs.tracing.solve import Unsolved, sample_sizes, solve
 from graphs.tracing.symbolic import Subject, draw
 
 BUDGET_S = 20.0
@@ -42,7 +42,9 @@ def trace_subject(
             graph = _symbolic(subject, [n for n in free if n not in stuck], to_solve + stuck, fixed)
     names = {s.name: s for s in graph.symbols}
     ordered = [names[n] if n in names else _fixed_symbol(subject.symbols[n], fixed) for n in subject.symbols]
-    return replace(graph, symbols=tuple(ordered), guards=tuple(dict.fromkeys((*graph.guards, *subject.guards))))
+    return replace(
+        graph, symbols=tuple(ordered), guards=tuple(dict.fromkeys((*graph.guards, *subject.guards)))
+    )
 
 
 class _Bound(Exception):
@@ -74,16 +76,27 @@ def default_values(symbols: Mapping[str, SizeSymbol], given: Mapping[str, float]
     return values
 
 
-def _symbolic(subject: Subject, free: list[str], to_solve: list[str], fixed: Mapping[str, int]) -> OperatorGraph:
+def _symbolic(
+    subject: Subject, free: list[str], to_solve: list[str], fixed: Mapping[str, int]
+) -> OperatorGraph:
     hints = choose_hints(subject, free, fixed)
     if not to_solve:
         return _accepted(subject, hints, fixed)
     if len(to_solve) > 1:
-        raise GraphError(f"sizes {', '.join(to_solve)} of {subject.name} cannot be solved together; fix one with --set")
+        raise GraphError(
+            f"sizes {', '.join(to_solve)} of {subject.name} cannot be solved together; fix one with --set"
+        )
     name = to_solve[0]
     sizes = sample_sizes(subject.symbols[name])
-    graphs = [_accepted(subject, hints, {**fixed, name: size}) for size in sizes]
-    return solve(name, subject.symbols[name], sizes, graphs)
+    try:
+        graphs = [_accepted(subject, hints, {**fixed, name: size}) for size in sizes]
+        return solve(name, subject.symbols[name], sizes, graphs)
+    except Unsolved as reason:
+        default = round(default_values(subject.symbols, fixed)[name])
+        graph = _accepted(subject, hints, {**fixed, name: default})
+        symbol = _fixed_symbol(subject.symbols[name], {name: default})
+        provenance = {**graph.provenance, f"{name} fixed because": str(reason)}
+        return replace(graph, symbols=(*graph.symbols, symbol), provenance=provenance)
 
 
 def choose_hints(subject: Subject, names: list[str], fixed: Mapping[str, int]) -> dict[str, int]:
@@ -91,7 +104,11 @@ def choose_hints(subject: Subject, names: list[str], fixed: Mapping[str, int]) -
     hints: dict[str, int] = {}
     limits = {n: _limit(subject.symbols[n], fixed) for n in names}
     for name in sorted(names, key=lambda n: limits[n]):
-        low = float(evaluate(subject.symbols[name].minimum, fixed)) if subject.symbols[name].minimum.value else 0
+        low = (
+            float(evaluate(subject.symbols[name].minimum, fixed))
+            if subject.symbols[name].minimum.value
+            else 0
+        )
         fitting = [p for p in _PRIMES if max(low, 2) <= p <= limits[name] and p not in hints.values()]
         hints[name] = fitting[0] if fitting else max(int(low), 2)
     return {name: hints[name] for name in names}
@@ -110,12 +127,19 @@ def _accepted(subject: Subject, hints: Mapping[str, int], fixed: Mapping[str, in
     graph = drawn.graph
     if not hints:
         return graph
+    always = tuple(g for g in graph.guards if not _always(graph, g))
+    graph = replace(graph, guards=always)
     boundary = _boundary_guards(graph, hints)
     verified = _verified_points(subject, graph, hints, fixed, boundary)
     if not verified:
         raise _Bound(frozenset(hints))
-    large = len(graph.nodes) > LARGE
-    holds = {g for g, patterns in boundary.items() if all(_covered(p, verified, large) for p in patterns)}
+    others = {name: _other(hint, graph.symbol(name)) for name, hint in hints.items()}
+
+    def joint(pattern: Pattern) -> bool:
+        """Whether only a trace at several small sizes at once can speak for the pattern."""
+        return len(graph.nodes) > LARGE or not _allowed(subject, {**fixed, **others, **dict(pattern)})
+
+    holds = {g for g, patterns in boundary.items() if all(_covered(p, verified, joint(p)) for p in patterns)}
     kept = tuple(g for g in graph.guards if g not in holds)
     return replace(graph, guards=kept, provenance={**graph.provenance, "verified": verified})
 
@@ -144,6 +168,23 @@ def _boundary_guards(graph: OperatorGraph, hints: Mapping[str, int]) -> dict[Exp
     return found
 
 
+def _always(graph: OperatorGraph, guard: Expr) -> bool:
+    """Whether a guard on one size follows from that size's range (tried at every value up to 8192)."""
+    if len(guard.symbols) != 1:
+        return False
+    (name,) = guard.symbols
+    symbol = graph.symbol(name)
+    if (
+        symbol is None
+        or symbol.maximum is None
+        or symbol.maximum.value is None
+        or symbol.maximum.value > 8192
+    ):
+        return False
+    values = np.arange(int(symbol.minimum.value or 0), int(symbol.maximum.value) + 1)
+    return bool(np.all(evaluate(guard, {name: values})))
+
+
 def _smallest(graph: OperatorGraph, name: str) -> int:
     symbol = graph.symbol(name)
     return 0 if symbol is not None and symbol.minimum.value == 0 else 1
@@ -170,19 +211,25 @@ def _verified_points(
         points += [{**others, **dict(pattern)} for pattern in sorted(patterns)]
     if len(graph.nodes) <= LARGE or not joint:
         points.append(others)
-    unique = [dict(p) for p in dict.fromkeys(tuple(p.items()) for p in points)]
+    allowed = [p for p in points if _allowed(subject, {**fixed, **p})]
+    unique = [dict(p) for p in dict.fromkeys(tuple(p.items()) for p in allowed)]
     verified = [p for p in unique if _agrees(subject, graph, p, fixed)]
     if not verified and others not in unique and _agrees(subject, graph, others, fixed):
         verified = [others]
     return verified
 
 
-def _covered(pattern: Pattern, verified: list[dict[str, int]], large: bool) -> bool:
-    """Whether a trace agreed at the pattern (exactly there for small graphs, jointly with others for large ones)."""
+def _allowed(subject: Subject, point: Mapping[str, int]) -> bool:
+    """Whether the model's own conditions hold at `point`."""
+    return all(bool(evaluate(g, point)) for g in subject.guards if g.symbols <= point.keys())
+
+
+def _covered(pattern: Pattern, verified: list[dict[str, int]], joint: bool) -> bool:
+    """Whether a trace agreed at the pattern: with all other sizes larger, or (`joint`) whatever they were."""
     chosen = dict(pattern)
     for point in verified:
         if all(point[name] == value for name, value in chosen.items()):
-            if large or all(value > 1 for name, value in point.items() if name not in chosen):
+            if joint or all(value > 1 for name, value in point.items() if name not in chosen):
                 return True
     return False
 
@@ -196,7 +243,9 @@ def _other(hint: int, symbol: SizeSymbol | None) -> int:
     return bigger
 
 
-def _agrees(subject: Subject, graph: OperatorGraph, point: Mapping[str, int], fixed: Mapping[str, int]) -> bool:
+def _agrees(
+    subject: Subject, graph: OperatorGraph, point: Mapping[str, int], fixed: Mapping[str, int]
+) -> bool:
     concrete = draw(subject, hints={}, concrete={**fixed, **point}).graph
     return difference(graph, concrete, {**fixed, **point}) is None
 

@@ -38,7 +38,10 @@ def composites(recorder: Recorder) -> Iterator[None]:
         return _attention(recorder, query, key, value, attn_mask, dropout_p, is_causal)
 
     def rms_norm(
-        input: torch.Tensor, normalized_shape: Any, weight: torch.Tensor | None = None, eps: float | None = None
+        input: torch.Tensor,
+        normalized_shape: Any,
+        weight: torch.Tensor | None = None,
+        eps: float | None = None,
     ) -> torch.Tensor:
         return _rms_norm(recorder, input, len(list(normalized_shape)), weight)
 
@@ -58,7 +61,9 @@ def _attention(
     causal: bool,
 ) -> torch.Tensor:
     if query.dim() < 2 or query.dim() != key.dim():
-        raise GraphError(f"attention over shapes {tuple(query.shape)} and {tuple(key.shape)} is not understood")
+        raise GraphError(
+            f"attention over shapes {tuple(query.shape)} and {tuple(key.shape)} is not understood"
+        )
     recorder.paused += 1
     try:
         out = _attention_output(query, value)
@@ -94,7 +99,9 @@ def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return query.new_empty((*batch, length, heads, value.shape[-1])).transpose(-2, -3)
 
 
-def _rms_norm(recorder: Recorder, data: torch.Tensor, width: int, weight: torch.Tensor | None) -> torch.Tensor:
+def _rms_norm(
+    recorder: Recorder, data: torch.Tensor, width: int, weight: torch.Tensor | None
+) -> torch.Tensor:
     recorder.paused += 1
     try:
         out = torch.empty_like(data, memory_format=torch.contiguous_format)
@@ -103,7 +110,7 @@ def _rms_norm(recorder: Recorder, data: torch.Tensor, width: int, weight: torch.
     operands: list[Operand] = [recorder.operand(t) for t in (data, weight) if t is not None]
     shape = operands[0].shape
     dims = (("rows", product(shape[: len(shape) - width])), ("cols", product(shape[len(shape) - width :])))
-    recorder.add("rms_norm", Canonical("rms_norm", dims), tuple(operands), (recorder.operand(out, role=ACTIVATION),))
+    recorder.add(
+        "rms_norm", Canonical("rms_norm", dims), tuple(operands), (recorder.operand(out, role=ACTIVATION),)
+    )
     return out
-
-

@@ -41,7 +41,9 @@ class _Live:
 
     def closed(self, end: int) -> Storage:
         freed = end if self.freed_at == -2 else self.freed_at
-        return Storage(self.elements, self.dtype, self.role, self.allocated_at, self.last_used_at, freed, self.name)
+        return Storage(
+            self.elements, self.dtype, self.role, self.allocated_at, self.last_used_at, freed, self.name
+        )
 
 
 class Recorder(TorchDispatchMode):
@@ -148,7 +150,9 @@ class Recorder(TorchDispatchMode):
             spec = self._specs[key] = TensorSpec(shape, dtype, found, elements)
         return Operand(spec, index)
 
-    def add(self, name: str, made: Canonical, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]) -> None:
+    def add(
+        self, name: str, made: Canonical, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]
+    ) -> None:
         """Append one node."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise TraceBudget
@@ -182,8 +186,16 @@ class Recorder(TorchDispatchMode):
         if self._is_append(name, args):
             self._append(inputs, results[0])
             return out
-        outputs = tuple(self.operand(t, role=ACTIVATION) if self._fresh(t) else self.operand(t) for t in results)
-        call = Call(name, inputs, outputs, tuple(self._plain(a) for a in args), {k: self._plain(v) for k, v in kwargs.items()})
+        outputs = tuple(
+            self.operand(t, role=ACTIVATION) if self._fresh(t) else self.operand(t) for t in results
+        )
+        call = Call(
+            name,
+            inputs,
+            outputs,
+            tuple(self._plain(a) for a in args),
+            {k: self._plain(v) for k, v in kwargs.items()},
+        )
         rule = aten_rule(f"{name}.{func._overloadname}") or aten_rule(name)
         self.add(name, rule(call) if rule else Canonical("unknown"), inputs, outputs)
         self._tag_masks(name, inputs, outputs, func)
@@ -216,7 +228,9 @@ class Recorder(TorchDispatchMode):
         made = Canonical("kv_append", (("new", new.spec.elements),))
         self.add("aten.cat", made, inputs, (Operand(spec, cache.storage),))
 
-    def _tag_masks(self, name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], func: Any) -> None:
+    def _tag_masks(
+        self, name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], func: Any
+    ) -> None:
         if name in ("aten.ones", "aten.full", "aten.new_ones", "aten.ones_like"):
             self._ones.add(outputs[0].storage)
         elif name in ("aten.tril", "aten.tril_") and inputs[0].storage in self._ones:
@@ -252,5 +266,3 @@ def register_inputs(recorder: Recorder, leaves: list[tuple[torch.Tensor, str]]) 
         if role not in (INPUT, KV):
             raise GraphError(f"input role {role!r} is unknown; use 'input' or 'kv'")
         recorder.register(tensor, role, f"input.{index}")
-
-

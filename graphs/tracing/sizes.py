@@ -71,7 +71,9 @@ class SizeReader:
         kind = type(expr).__name__
         if expr.is_Symbol:
             if expr not in self._names:
-                raise GraphError(f"size {expr} depends on data; pass it as a forward argument (a symbol) instead")
+                raise GraphError(
+                    f"size {expr} depends on data; pass it as a forward argument (a symbol) instead"
+                )
             return symbol(self._names[expr])
         if expr.is_Integer:
             return number(int(expr))

@@ -11,6 +11,11 @@ from graphs.errors import GraphError
 from graphs.expressions import Expr, as_expr, number, parse_condition, substitute, symbol
 from graphs.ir import Operator, OperatorGraph, OpNode, SizeSymbol, Storage, TensorSpec
 
+
+class Unsolved(GraphError):
+    """No exact expression of the size fits every traced value."""
+
+
 SAMPLES = 3  # decide a quadratic
 CHECKS = 1
 
@@ -23,12 +28,16 @@ def sample_sizes(size: SizeSymbol) -> list[int]:
     return [step * factor for factor in range(1, SAMPLES + CHECKS + 1)]
 
 
-def solve(name: str, size: SizeSymbol, sizes: Sequence[int], graphs: Sequence[OperatorGraph]) -> OperatorGraph:
+def solve(
+    name: str, size: SizeSymbol, sizes: Sequence[int], graphs: Sequence[OperatorGraph]
+) -> OperatorGraph:
     """One graph with `name` open, from graphs traced at `sizes`; the last one or more only verify."""
     first = graphs[0]
     for other, at in zip(graphs[1:], sizes[1:], strict=True):
         if [n.operator.name for n in other.nodes] != [n.operator.name for n in first.nodes]:
-            raise GraphError(f"{first.model} runs other ops at {name}={at} than at {name}={sizes[0]}; fix it with --set")
+            raise Unsolved(
+                f"{first.model} runs other ops at {name}={at} than at {name}={sizes[0]}; fix it with --set"
+            )
     merger = _Merger(name, list(sizes))
     nodes = tuple(merger.node([g.nodes[i] for g in graphs]) for i in range(len(first.nodes)))
     storages = tuple(merger.storage([g.storages[i] for g in graphs]) for i in range(len(first.storages)))
@@ -51,7 +60,9 @@ class _Merger:
 
     def node(self, nodes: list[OpNode]) -> OpNode:
         if any((n.reads, n.writes) != (nodes[0].reads, nodes[0].writes) for n in nodes):
-            raise GraphError(f"op {nodes[0].operator.name} uses other storages at another {self._name}; fix it with --set")
+            raise Unsolved(
+                f"op {nodes[0].operator.name} uses other storages at another {self._name}; fix it with --set"
+            )
         return replace(nodes[0], operator=self.operator([n.operator for n in nodes]))
 
     def storage(self, storages: list[Storage]) -> Storage:
@@ -62,7 +73,9 @@ class _Merger:
         known = self._operators.get(key)
         if known is None:
             first = operators[0]
-            dims = tuple((k, self.expr([o.dims[i][1] for o in operators])) for i, (k, _) in enumerate(first.dims))
+            dims = tuple(
+                (k, self.expr([o.dims[i][1] for o in operators])) for i, (k, _) in enumerate(first.dims)
+            )
             inputs = tuple(self.spec([o.inputs[i] for o in operators]) for i in range(len(first.inputs)))
             outputs = tuple(self.spec([o.outputs[i] for o in operators]) for i in range(len(first.outputs)))
             known = self._operators[key] = replace(first, dims=dims, inputs=inputs, outputs=outputs)
@@ -84,11 +97,19 @@ class _Merger:
     def _merge(self, exprs: list[Expr]) -> Expr:
         if all(e.value is not None for e in exprs):
             return self._polynomial([Fraction(e.value) for e in exprs if e.value is not None], exprs)
-        padded = self._align(exprs)
-        first = padded[0]
-        if any(e.op != first.op or len(e.args) != len(first.args) for e in padded) or not first.args:
-            raise GraphError(f"size {exprs[0]} becomes {exprs[1]} at another {self._name}; fix it with --set")
-        args = [self.expr([e.args[i] for e in padded]) for i in range(len(first.args))]
+        for op, neutral in (("*", 1), ("+", 0)):
+            split = [_constant(e, op, neutral) for e in exprs]
+            rests = [rest for rest, _ in split]
+            if any(e.op == op for e in exprs) and all(
+                rest is not e for rest, e in zip(rests, exprs, strict=True) if e.op == op
+            ):
+                constant = self.expr([number(c) for _, c in split])
+                rest = self.expr(rests)
+                return rest * constant if op == "*" else rest + constant
+        first = exprs[0]
+        if any(e.op != first.op or len(e.args) != len(first.args) for e in exprs) or not first.args:
+            raise Unsolved(f"size {exprs[0]} becomes {exprs[1]} at another {self._name}; fix it with --set")
+        args = [self.expr([e.args[i] for e in exprs]) for i in range(len(first.args))]
         holes = {f"hole{i}": arg for i, arg in enumerate(args)}
         if first.op in ("min", "max", "pow"):
             text = f"{first.op}(hole0, hole1)"
@@ -98,19 +119,12 @@ class _Merger:
             text = f"hole0 {first.op} hole1"
         return substitute(as_expr(text), holes)
 
-    def _align(self, exprs: list[Expr]) -> list[Expr]:
-        """A factor of one that folding removed at one size (batch against batch*4) is put back."""
-        shapes = [e for e in exprs if e.op == "*"]
-        if not shapes or len(shapes) == len(exprs):
-            return exprs
-        return [e if e.op == "*" else _Product(e) for e in exprs]  # type: ignore[list-item]
-
     def _polynomial(self, values: list[Fraction], exprs: list[Expr]) -> Expr:
         xs = [Fraction(s) for s in self._sizes]
         coefficients = _newton(xs[:SAMPLES], values[:SAMPLES])
         for x, value in zip(xs[SAMPLES:], values[SAMPLES:], strict=True):
             if sum(c * x**i for i, c in enumerate(coefficients)) != value:
-                raise GraphError(f"size {exprs[0]} is no quadratic of {self._name}; fix it with --set")
+                raise Unsolved(f"size {exprs[0]} is no quadratic of {self._name}; fix it with --set")
         scale = lcm(*(c.denominator for c in coefficients))
         result = number(0)
         for power, coefficient in enumerate(coefficients):
@@ -121,13 +135,11 @@ class _Merger:
         return result if scale == 1 else result // scale
 
 
-class _Product:
-    """`expr` seen as expr * 1."""
-
-    op = "*"
-
-    def __init__(self, expr: Expr) -> None:
-        self.args = (number(1), expr)
+def _constant(expr: Expr, op: str, neutral: int) -> tuple[Expr, int | float]:
+    """`expr` as (rest, constant) of a product or sum in normal form, whose constant stands last."""
+    if expr.op == op and expr.args[1].value is not None:
+        return expr.args[0], expr.args[1].value
+    return expr, neutral
 
 
 def _newton(xs: list[Fraction], ys: list[Fraction]) -> list[Fraction]:

@@ -91,7 +91,9 @@ def used_symbols(example: Example, symbols: Mapping[str, SizeSymbol]) -> dict[st
     """The symbols that the inputs use, and those their defaults are made of."""
     used: set[str] = set()
     for leaf in example.leaves():
-        texts = [leaf.name] if isinstance(leaf, SymbolValue) else [s for s in leaf.shape if isinstance(s, str)]
+        texts = (
+            [leaf.name] if isinstance(leaf, SymbolValue) else [s for s in leaf.shape if isinstance(s, str)]
+        )
         used.update(name for text in texts for name in as_expr(text).symbols)
     while True:
         wider = used | {n for name in used if name in symbols for n in symbols[name].default.symbols}

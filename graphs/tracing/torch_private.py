@@ -38,14 +38,21 @@ def storage_key(tensor: torch.Tensor) -> tuple[int, torch.UntypedStorage]:
 
 @contextmanager
 def tracing_context(mode: FakeTensorMode) -> Iterator[None]:
-    """Fake tensors, the python dispatcher (without it some models freeze a size silently), no fused fast path."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+    """Fake tensors, the python dispatcher (without it some models freeze a size silently), no fused fast path.
+
+    The CPU convolution back-ends are off: choosing one would guard sizes such as batch >= 16.
+    """
+    fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    (nnpack,) = torch.backends.nnpack.set_flags(False)
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
     try:
-        with mode, enable_python_dispatcher():  # type: ignore[no-untyped-call]
+        with mode, enable_python_dispatcher():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch._C._set_mkldnn_enabled(onednn)
+        torch.backends.nnpack.set_flags(nnpack)
 
 
 @contextmanager

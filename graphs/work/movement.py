@@ -74,7 +74,9 @@ def copy_work(operator: Operator) -> Work:
 def kv_append_work(operator: Operator) -> Work:
     """New keys or values written behind the cached ones: the cache itself is neither read nor copied."""
     new = operator.dim("new")
-    return Work(reads=tuple(number(0) if i == 0 else s.elements for i, s in enumerate(operator.inputs)), writes=(new,))
+    return Work(
+        reads=tuple(number(0) if i == 0 else s.elements for i, s in enumerate(operator.inputs)), writes=(new,)
+    )
 
 
 def gather_work(operator: Operator) -> Work:
@@ -89,7 +91,9 @@ def scatter_work(operator: Operator) -> Work:
     rows, run = operator.dim("rows"), operator.dim("run")
     touched = rows * run
     reads = tuple(touched if i == 0 else spec.elements for i, spec in enumerate(operator.inputs))
-    return Work(gather_run=run, vector_flop=touched, reads=reads, writes=tuple(touched for _ in operator.outputs))
+    return Work(
+        gather_run=run, vector_flop=touched, reads=reads, writes=tuple(touched for _ in operator.outputs)
+    )
 
 
 def unknown_work(operator: Operator) -> Work:

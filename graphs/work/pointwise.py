@@ -61,7 +61,7 @@ def create_work(operator: Operator) -> Work:
     )
 
 
-ATEN = {f"aten.{name}{suffix}": _pointwise for name in COSTS if name not in _CREATE for suffix in ("", "_")} | {
-    f"aten.{name}{suffix}": _create for name in _CREATE for suffix in ("", "_")
-}
+ATEN = {
+    f"aten.{name}{suffix}": _pointwise for name in COSTS if name not in _CREATE for suffix in ("", "_")
+} | {f"aten.{name}{suffix}": _create for name in _CREATE for suffix in ("", "_")}
 RULES = {"pointwise": pointwise_work, "create": create_work}

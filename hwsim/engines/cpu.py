@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwsim.engines.blocking import reread_byte
 from hwsim.engines.demand import AttentionRows, Demand, GemmRows, StreamRows, Structure
 from hwsim.engines.simt import visible_keys
 
-PANEL_ROWS = 6.0  # rows of a register tile in BLIS-like micro-kernels (6 x 2 vectors); 1 for matrix-vector work
+PANEL_ROWS = (
+    6.0  # rows of a register tile in BLIS-like micro-kernels (6 x 2 vectors); 1 for matrix-vector work
+)
 STREAM_BLOCK = 16384.0  # elements below which a loop stays on one core
 MATRIX_BLOCK = 2.0**15  # multiply-adds below which a product stays on one core
 
@@ -28,7 +31,7 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         matrix=(2 * work / reuse * machine.units / cores)[None],
         executed=(2 * work)[None],
         onchip=(left * np.ceil(rows.n / 2048) + right * np.ceil(rows.m / 512) + out)[None],
-        extra_dram=np.zeros(()),
+        extra_dram=reread_byte(rows, machine.onchip_byte)[None],
         spread=np.minimum(1.0, cores * c["block_bandwidth_share"] / machine.units)[None],
         labels=("blocked",),
     )
@@ -56,7 +59,9 @@ def stream(rows: StreamRows, machine: Structure) -> Demand:
     """Loops over memory, split over cores when long enough; a gather fetches whole cache lines."""
     c = machine.coefficients
     cores = np.clip(rows.elements / STREAM_BLOCK, 1.0, machine.units)
-    waste = np.where(rows.run_byte > 0, np.maximum(1.0, c["gather_granule_byte"] / np.maximum(rows.run_byte, 1)), 1.0)
+    waste = np.where(
+        rows.run_byte > 0, np.maximum(1.0, c["gather_granule_byte"] / np.maximum(rows.run_byte, 1)), 1.0
+    )
     zero = np.zeros_like(rows.moved_byte)[None]
     return Demand(
         matrix=zero,

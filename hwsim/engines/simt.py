@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwsim.engines.blocking import reread_byte
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows, Structure
 
 # Output tiles that vendor GEMM libraries ship, rows x columns, and K splits.
-TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32), (32, 32), (16, 64))
+TILES = (
+    (256, 128),
+    (128, 256),
+    (128, 128),
+    (128, 64),
+    (64, 128),
+    (64, 64),
+    (32, 64),
+    (64, 32),
+    (32, 32),
+    (16, 64),
+)
 SPLITS = (1, 2, 4, 8, 16)
 K_STEP = 32  # K elements one main-loop step consumes
 QUERY_TILES = (128, 64, 16)
@@ -28,7 +40,7 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
     efficiency = reuse / (reuse + c["tile_half_reuse"]) * depth / (depth + c["k_prologue"])
     waves = np.ceil(tiles / machine.units)
     matrix = waves * machine.units * flop_per_tile / efficiency
-    loads = tiles * depth * (tm * rows.left_byte + tn * rows.right_byte)
+    loads = tiles * depth * (tm * rows.left_byte + tn * rows.right_byte) / c["cluster_sharing"]
     results = rows.b * rows.m * rows.n
     partial = np.where(split > 1, 2 * 4 * split * results, 0.0)  # fp32 partial sums written and read in L2
     spread = np.minimum(1.0, tiles * c["block_bandwidth_share"] / machine.units)
@@ -37,21 +49,23 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         matrix=matrix,
         executed=tiles * flop_per_tile,
         onchip=loads + results * rows.out_byte + partial,
-        extra_dram=np.zeros(()),
+        extra_dram=reread_byte(rows, machine.onchip_byte)[None],
         spread=spread,
         labels=labels,
     )
 
 
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
-    """Flash attention: a block per query tile, grouped heads packed into it; split-KV gives decode more blocks."""
+    """Flash attention: a block per query tile, heads that share keys packed into one tile; split-KV adds blocks."""
     splits = KV_SPLITS if machine.attention_kernel in ("flash_split_kv", "stream_k") else (1,)
-    grid = [(tq, split) for tq in QUERY_TILES for split in splits]
-    tq, split = (np.array(column, dtype=np.float64)[:, None, None] for column in zip(*grid, strict=True))
+    split = np.array(splits, dtype=np.float64)[:, None, None]
     c = machine.coefficients
     group = rows.heads / rows.kv_heads
-    packed = np.where(rows.q_len * group <= 128, rows.q_len * group, rows.q_len)
-    sets = np.where(rows.q_len * group <= 128, rows.kv_heads, rows.heads)
+    pack = rows.q_len * group <= QUERY_TILES[0]
+    packed, sets = np.where(pack, rows.q_len * group, rows.q_len), np.where(pack, rows.kv_heads, rows.heads)
+    tq = np.select([packed <= q for q in QUERY_TILES[::-1]], QUERY_TILES[::-1], QUERY_TILES[0]).astype(
+        np.float64
+    )
     query_tiles = np.ceil(packed / tq)
     seen = visible_keys(rows, np.minimum(tq, rows.q_len))
     steps = np.ceil(seen / split / KV_STEP)
@@ -62,7 +76,7 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
     efficiency = c["attention_efficiency"] * tq / (tq + c["query_half_tile"])
     loads = tiles * steps * KV_STEP * width * rows.byte
     partial = np.where(split > 1, 2 * 4 * split * rows.heads * rows.q_len * rows.value_dim, 0.0)
-    labels = tuple(f"{a} queries" + (f" split-KV {s}" if s > 1 else "") for a, s in grid)
+    labels = tuple(f"split-KV {s}" if s > 1 else "one pass" for s in splits)
     return Demand(
         matrix=waves * machine.units * flop_per_tile / efficiency,
         executed=tiles * flop_per_tile,
@@ -83,7 +97,9 @@ def stream(rows: StreamRows, machine: Structure) -> Demand:
     """Streaming kernels: too few elements to fill the SMs draw only part of the bandwidth."""
     c = machine.coefficients
     blocks = np.maximum(1.0, rows.elements / STREAM_BLOCK)
-    waste = np.where(rows.run_byte > 0, np.maximum(1.0, c["gather_granule_byte"] / np.maximum(rows.run_byte, 1)), 1.0)
+    waste = np.where(
+        rows.run_byte > 0, np.maximum(1.0, c["gather_granule_byte"] / np.maximum(rows.run_byte, 1)), 1.0
+    )
     zero = np.zeros_like(rows.moved_byte)[None]
     return Demand(
         matrix=zero,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwsim.engines.blocking import reread_byte
 from hwsim.engines.demand import AttentionRows, Demand, GemmRows, StreamRows, Structure
-from hwsim.engines.systolic import reread_byte
 
 # Which GEMM dims lie along array rows and columns: outputs, or a reduction along one side.
 MAPPINGS = (("m", "n"), ("n", "m"), ("k", "n"), ("k", "m"))
@@ -24,7 +24,10 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         folds_down, folds_across = np.ceil(sizes[down] / r), np.ceil(sizes[across] / c)
         passes = rows.b * folds_down * folds_across
         matrix.append(passes * (sizes[third] + r + c - 2) * 2.0 * r * c)
-        again = {"m": np.ceil(rows.m / (r if down == "m" else c)), "n": np.ceil(rows.n / (r if down == "n" else c))}
+        again = {
+            "m": np.ceil(rows.m / (r if down == "m" else c)),
+            "n": np.ceil(rows.n / (r if down == "n" else c)),
+        }
         left_again = again["n"] if "n" in (down, across) else 1.0
         right_again = again["m"] if "m" in (down, across) else 1.0
         out_again = np.ceil(rows.k / r) if down == "k" else 1.0
@@ -33,7 +36,7 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         matrix=np.stack(matrix),
         executed=exact[None],
         onchip=np.stack(onchip),
-        extra_dram=reread_byte(left, right, machine.onchip_byte)[None],
+        extra_dram=reread_byte(rows, machine.onchip_byte)[None],
         spread=np.ones(()),
         labels=tuple(f"{down} by {across}" for down, across in MAPPINGS),
     )

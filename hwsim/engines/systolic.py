@@ -6,17 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from hwsim.engines.blocking import reread_byte
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows, Structure
 from hwsim.errors import HwsimError
-
-
-def reread_byte(left: Array, right: Array, capacity: Any) -> Array:
-    """DRAM bytes read again because half the buffer cannot hold the smaller operand.
-
-    The smaller operand stays in pieces of half the buffer; each further piece streams the larger one once more.
-    """
-    small, large = np.minimum(left, right), np.maximum(left, right)
-    return np.asarray(np.maximum(0.0, small / np.maximum(capacity / 2, 1.0) - 1) * large)
 
 
 def gemm_cycles(m: Any, n: Any, k: Any, rows: Any, cols: Any, dataflow: str, overlap: bool = True) -> Array:
@@ -61,7 +53,7 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         matrix=(cycles * flop_per_cycle)[None],
         executed=exact[None],
         onchip=onchip[None],
-        extra_dram=reread_byte(left, right, machine.onchip_byte)[None],
+        extra_dram=reread_byte(rows, machine.onchip_byte)[None],
         spread=np.ones(()),
         labels=(dataflow,),
     )
@@ -87,7 +79,9 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
 def stream(rows: StreamRows, machine: Structure) -> Demand:
     """Vector unit: everything streams through the scratchpad."""
     c = machine.coefficients
-    waste = np.where(rows.run_byte > 0, np.maximum(1.0, c["gather_granule_byte"] / np.maximum(rows.run_byte, 1)), 1.0)
+    waste = np.where(
+        rows.run_byte > 0, np.maximum(1.0, c["gather_granule_byte"] / np.maximum(rows.run_byte, 1)), 1.0
+    )
     zero = np.zeros_like(rows.moved_byte)[None]
     return Demand(
         matrix=zero,

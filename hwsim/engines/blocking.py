@@ -1,0 +1,25 @@
+"""How often operands are read again when on-chip memory cannot hold them: the same rule for every engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hwsim.engines.demand import Array, GemmRows
+
+
+def reread_byte(rows: GemmRows, capacity: Any) -> Array:
+    """DRAM bytes of the operands beyond one read of each, under the better of two blockings of half the capacity.
+
+    Panels: the smaller operand stays in pieces, each further piece streams the larger one again. Squares: partial
+    sums of a square output block stay, its rows and columns stream past (2 m n k / side elements, Hong & Kung 1981).
+    Both fall with capacity.
+    """
+    left, right = rows.m * rows.k * rows.left_byte, rows.k * rows.n * rows.right_byte
+    half = np.maximum(capacity / 2, 1.0)
+    small, large = np.minimum(left, right), np.maximum(left, right)
+    panels = small + np.maximum(1.0, small / half) * large
+    side = np.maximum(1.0, np.sqrt(half / 4.0))  # fp32 partial sums
+    squares = rows.m * rows.n * rows.k * (rows.left_byte + rows.right_byte) / side
+    return np.asarray(rows.b * np.maximum(0.0, np.minimum(panels, squares) - left - right))
