@@ -195,12 +195,10 @@ def _plain_rate(value: Any) -> str:
 
 
 def _memory(e: Estimate) -> str:
-    capacity = e.memory_bytes.get("capacity")
     total = byte_count(number(e.peak_memory_bytes))
-    if capacity is None or e.fits is None:
-        return f"{total}; capacity unknown"
-    verdict = "fits" if e.fits else "DOES NOT FIT"
-    return f"{total} of {byte_count(number(capacity))}: {verdict}"
+    capacity = number(e.memory_bytes.get("capacity"))
+    verdict = {"yes": "fits", "NO": "DOES NOT FIT", UNKNOWN: "capacity unknown"}[_fits(e)]
+    return f"{total} of {byte_count(capacity)}: {verdict}"
 
 
 def _work(e: Estimate) -> str:
@@ -237,7 +235,9 @@ def _tier(e: Estimate) -> str:
 
 
 def _fits(e: Estimate) -> str:
-    return UNKNOWN if e.fits is None else "yes" if e.fits else "NO"
+    if e.memory_bytes.get("capacity") is None:
+        return UNKNOWN
+    return "yes" if e.fits else "NO"
 
 
 def _size(value: Any) -> str:

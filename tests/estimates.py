@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -119,8 +120,7 @@ def bert_on(device: str, **changes: Any) -> Estimate:
         stack="compiled",
         parallel={"tp": 1},
         latency_s=400e-6,
-        latency_low_s=300e-6,
-        latency_high_s=600e-6,
+        log_spread=math.log(1.5),
         breakdown_s={
             "compute": 225e-6,
             "memory": 125e-6,
@@ -128,12 +128,8 @@ def bert_on(device: str, **changes: Any) -> Estimate:
             "communication": 0.0,
             "power": 0.0,
         },
-        energy_j=0.16,
-        energy_dynamic_j=0.12,
-        energy_static_j=0.04,
         energy_by_j={"compute": 0.08, "onchip": 0.02, "dram": 0.02, "link": 0.0, "static": 0.04},
-        average_power_w=400.0,
-        bytes_by_level={"l1": 2e9, "l2": 0.9e9, "dram": 228.6e6},
+        bytes_by_level={"dram": 228.6e6, "onchip": 0.9e9},
         memory_bytes={
             "weights": 219e6,
             "activations": 8e6,
@@ -144,21 +140,15 @@ def bert_on(device: str, **changes: Any) -> Estimate:
             "total": 727e6,
             "capacity": 84.9e9,
         },
-        fits=True,
         flops=67.6e9,
         flops_executed=67.75e9,
-        macs=33.8e9,
         params=109_482_240,
-        dram_bytes=228.6e6,
-        arithmetic_intensity=296.0,
-        mfu=0.171,
-        hfu=0.172,
-        mbu=0.17,
         clock_scale=1.0,
-        samples_per_s=2500.0,
-        tokens_per_s=1.28e6,
-        cost_usd=None,
-        carbon_g=None,
+        samples=1.0,
+        tokens=512.0,
+        peak_flop_per_s=989.4e12,
+        bandwidth_byte_per_s=3.35e12,
+        usd_per_hour=None,
         warnings=(),
         provenance={
             "graph": "0123",
@@ -173,3 +163,8 @@ def bert_on(device: str, **changes: Any) -> Estimate:
         events=events,
     )
     return replace(estimate, **changes)
+
+
+def too_large_for_its_device() -> dict[str, float]:
+    """`memory_bytes` of which 10 MB more are needed than there are."""
+    return {"weights": 100e6, "total": 110e6, "capacity": 100e6}

@@ -18,7 +18,7 @@ CONTRACT = {
     "breakdown_s": {"compute", "memory", "overhead", "communication", "power"},
     "energy_j": {"value", "dynamic", "static", "by"},
     "average_power_w": None,
-    "bytes_by_level": {"l1", "l2", "dram"},
+    "bytes_by_level": {"dram", "onchip"},
     "memory_bytes": {
         *("weights", "activations", "kv_cache", "gradients", "optimizer"),
         *("reserve", "total", "capacity", "fits"),
@@ -64,28 +64,24 @@ def test_operator_rows_are_listed_longest_first() -> None:
 
 
 def test_what_is_absent_or_not_a_number_is_null() -> None:
-    estimate = bert_on("h100-sxm", tokens_per_s=None, arithmetic_intensity=float("inf"), mfu=float("nan"))
-    document = json.loads(replace(estimate, energy_by_j={"dram": 1.0}).to_json())
+    estimate = bert_on("h100-sxm", tokens=None, clock_scale=float("nan"), latency_s=float("inf"))
+    document = json.loads(replace(estimate, energy_by_j={"dram": 1.0, "static": 0.0}).to_json())
     assert document["throughput"]["tokens_per_s"] is None
-    assert document["arithmetic_intensity"] is None
-    assert document["mfu"] is None
+    assert document["latency_s"]["value"] is None
     assert document["energy_j"]["by"]["link"] is None
 
 
 def test_arrays_become_nested_lists() -> None:
-    latency = np.array([[1e-3, np.nan], [2e-3, 3e-3]])
     estimate = bert_on(
         "h100-sxm",
-        latency_s=latency,
-        fits=np.array([[True, False], [True, True]]),
-        breakdown_s={
-            "compute": np.array([[2.0, 1.0], [3.0, 1.0]]),
-            "memory": np.array([[1.0, 2.0], [1.0, 2.0]]),
-        },
+        latency_s=np.array([[1e-3, np.nan], [2e-3, 4e-3]]),
+        memory_bytes={"total": np.array([[1.0, 3.0], [1.0, 1.0]]), "capacity": 2.0},
+        breakdown_s={"compute": np.array([[2.0, 1.0], [3.0, 1.0]]), "memory": np.full((2, 2), 1.5)},
         sizes={"batch": np.array([1.0, 2.0]), "seq": np.float64(512)},
     )
     document = json.loads(estimate.to_json())
-    assert document["latency_s"]["value"] == [[1e-3, None], [2e-3, 3e-3]]
+    assert document["latency_s"]["value"] == [[1e-3, None], [2e-3, 4e-3]]
+    assert document["throughput"]["samples_per_s"] == [[1000.0, None], [500.0, 250.0]]
     assert document["memory_bytes"]["fits"] == [[True, False], [True, True]]
     assert document["bound"] == [["compute", "memory"], ["compute", "memory"]]
     assert document["workload"]["sizes"] == {"batch": [1.0, 2.0], "seq": 512.0}

@@ -15,7 +15,7 @@ from graphs.ir import Operator, OperatorGraph, OpNode, SizeSymbol
 from hwsim.grouping import group_rows
 from reports.cards import device_card, devices_table, model_card, models_table, trace_table
 from reports.table import estimate_summary, estimates_table, group_table
-from tests.estimates import ROWS, bert_on
+from tests.estimates import ROWS, bert_on, too_large_for_its_device
 
 
 def text_of(*parts: RenderableType) -> str:
@@ -30,8 +30,8 @@ def test_the_tables_of_an_estimate_read_as_agreed(golden: Callable[[str, str], N
     estimate = bert_on("h100-sxm")
     several = [
         bert_on("h100-sxm"),
-        bert_on("eyeriss-v1", fits=False, tokens_per_s=None),
-        bert_on("l4", fits=None),
+        bert_on("eyeriss-v1", memory_bytes=too_large_for_its_device(), tokens=None),
+        bert_on("l4"),
     ]
     parts = [
         estimate_summary(estimate),
@@ -42,14 +42,16 @@ def test_the_tables_of_an_estimate_read_as_agreed(golden: Callable[[str, str], N
 
 
 def test_a_summary_says_when_the_model_does_not_fit_and_when_the_clock_drops() -> None:
-    text = text_of(estimate_summary(bert_on("h100-sxm", fits=False, clock_scale=0.8)))
+    text = text_of(
+        estimate_summary(bert_on("h100-sxm", memory_bytes=too_large_for_its_device(), clock_scale=0.8))
+    )
     assert "DOES NOT FIT" in text
     assert "clock held at 80 %" in text
 
 
 def test_cost_is_shown_only_where_there_is_a_price() -> None:
     assert "cost" not in text_of(estimate_summary(bert_on("h100-sxm")))
-    assert "$ 0.00120" in text_of(estimate_summary(bert_on("h100-sxm", cost_usd=0.0012)))
+    assert "$ 0.00120 per run" in text_of(estimate_summary(bert_on("h100-sxm", usd_per_hour=10800.0)))
 
 
 def test_brackets_in_a_name_are_shown_as_they_are() -> None:
