@@ -73,9 +73,9 @@ app.add_typer(_cache, name="cache")
 
 
 def _complete_model(incomplete: str) -> list[str]:
-    import hwsim
+    from graphs.catalog import variant_names
 
-    return [name for name in hwsim.models() if name.startswith(incomplete)]
+    return [name for name in variant_names() if name.startswith(incomplete)]
 
 
 def _complete_device(incomplete: str) -> list[str]:
@@ -139,7 +139,7 @@ def _entries(family: str | None) -> list[VariantEntry]:
     import hwsim
     from hwsim.errors import HwsimError
 
-    entries = [hwsim.model(name) for name in hwsim.models()]
+    entries = hwsim.models()
     families = sorted({entry.family for entry in entries})
     if family is not None and family not in families:
         raise HwsimError(f"no family '{family}'; families are {', '.join(families)}")

@@ -15,7 +15,7 @@ check_rooms()
 if TYPE_CHECKING:
     from devices import device, devices
     from graphs.catalog import find as model
-    from graphs.catalog import variant_names as models
+    from graphs.catalog import entries as models
     from graphs.serial import load_graph
 
     from hwsim.errors import HwsimError
@@ -32,7 +32,7 @@ _PUBLIC = {
     "trace": ("hwsim.tracing", "trace"),
     "load_graph": ("graphs.serial", "load_graph"),
     "model": ("graphs.catalog", "find"),
-    "models": ("graphs.catalog", "variant_names"),
+    "models": ("graphs.catalog", "entries"),
     "device": ("devices", "device"),
     "devices": ("devices", "devices"),
 }

@@ -133,7 +133,8 @@ class Estimate:
     @property
     def fits(self) -> Any:
         """Whether everything fits the device's memory."""
-        return self.memory_bytes["total"] <= self.memory_bytes["capacity"]
+        fits = np.less_equal(self.memory_bytes["total"], self.memory_bytes["capacity"])
+        return fits if self.shape else bool(fits)
 
     @property
     def macs(self) -> Value:
