@@ -1,4 +1,4 @@
-"""`hwsim.trace`: model specs to graphs, kept in memory within a process."""
+"""`hwsim.trace`: models to graphs, kept in memory within a process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,55 @@ from typing import Any
 from graphs.ir import OperatorGraph
 from graphs.trace import trace as trace_graph
 
+from hwsim.errors import HwsimError
+
 _LOADED: dict[tuple[Any, ...], OperatorGraph] = {}
 
 
-def trace(model: Any, *, phase: str = "forward", fixed: Mapping[str, int] | None = None) -> OperatorGraph:
-    """The operator graph of a model name, a saved graph's path or a graph; `fixed` sizes become plain numbers."""
+def trace(
+    model: Any,
+    *,
+    phase: str = "forward",
+    inputs: Any = None,
+    sizes: Mapping[str, int] | None = None,
+    fixed: Mapping[str, int] | None = None,
+) -> OperatorGraph:
+    """The operator graph of a model.
+
+    `model` is a built-in name, a path (`graph.json`, `file.py:factory`), a graph, or a torch module of your own,
+    which needs `inputs`: argument names and shapes, `{"x": ("batch", 128, 512)}`, and takes default `sizes`.
+    `fixed` sizes are traced as plain numbers.
+    """
     if isinstance(model, OperatorGraph):
         return trace_graph(model, phase=phase)
+    if not isinstance(model, str):
+        return _own_module(model, phase, inputs, sizes, fixed)
     key = (model, phase, tuple(sorted((fixed or {}).items())))
-    if key not in _LOADED or str(model).endswith(".json"):
-        _LOADED[key] = trace_graph(model, phase=phase, fixed=fixed)
+    if key not in _LOADED or model.endswith(".json"):
+        _LOADED[key] = _from_file(model, phase, fixed) if ".py:" in model else trace_graph(model, phase=phase, fixed=fixed)
     return _LOADED[key]
+
+
+def _own_module(
+    model: Any, phase: str, inputs: Any, sizes: Mapping[str, int] | None, fixed: Mapping[str, int] | None
+) -> OperatorGraph:
+    from graphs.own import trace_own
+
+    if not hasattr(model, "parameters"):
+        raise HwsimError(f"{type(model).__name__} is no model; pass a name, a path, a graph or a torch module")
+    if inputs is None:
+        raise HwsimError('a module needs inputs, as in trace(module, inputs={"x": ("batch", 128, 512)})')
+    _only_forward(phase)
+    return trace_own(model, inputs, sizes=sizes, fixed=fixed)
+
+
+def _from_file(model: str, phase: str, fixed: Mapping[str, int] | None) -> OperatorGraph:
+    from graphs.own import trace_file
+
+    _only_forward(phase)
+    return trace_file(model, fixed=fixed)
+
+
+def _only_forward(phase: str) -> None:
+    if phase != "forward":
+        raise HwsimError(f"a model of your own has no phase {phase!r} yet; use forward")

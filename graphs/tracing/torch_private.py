@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,10 +47,13 @@ def tracing_context(mode: FakeTensorMode) -> Iterator[None]:
     (nnpack,) = torch.backends.nnpack.set_flags(False)
     torch.backends.mha.set_fastpath_enabled(False)
     torch._C._set_mkldnn_enabled(False)
+    logger = logging.getLogger("torch._subclasses.fake_tensor")  # an op that fails is told in our own line
+    silent, logger.disabled = logger.disabled, True
     try:
         with mode, enable_python_dispatcher():
             yield
     finally:
+        logger.disabled = silent
         torch.backends.mha.set_fastpath_enabled(fast_path)
         torch._C._set_mkldnn_enabled(onednn)
         torch.backends.nnpack.set_flags(nnpack)
