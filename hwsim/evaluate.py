@@ -22,6 +22,7 @@ from hwsim.pieces import Piece, pieces
 from hwsim.power import solve_clock
 from hwsim.pricing import combine, compute_part
 
+Times = list[tuple[Array, Array, Array]]
 SUMMED = ("device", "compute", "executed", "dram", "onchip", "core_j", "flop")
 CHUNK_ELEMENTS = 131_072  # rows x points of one piece: what stays in a core's cache
 
@@ -92,39 +93,32 @@ class Evaluator:
         for group in self.groups:
             one = group.price(values, machine)
             priced.append(one)
-            share = compute_part(one.compute, one.memory(1.0), one.seconds, overlap)
-            amounts = (
-                one.seconds,
-                share,
-                one.executed,
-                one.dram_bytes,
-                one.onchip_bytes,
-                one.core_j,
-                group.flops(values),
-            )
-            for name, amount in zip(SUMMED, amounts, strict=True):
+            choice = one.choice
+            share = compute_part(choice.compute, choice.memory, choice.seconds, overlap)
+            amounts = (choice.seconds, share, one.executed, one.dram_bytes, one.onchip_bytes, one.core_j)
+            for name, amount in zip(SUMMED, (*amounts, group.flops(values)), strict=True):
                 sums[name] = sums[name] + weighted_sum(group.counts, amount)
-        nominal = self._elapsed(sums["device"], machine)
-        nominal = np.array(np.broadcast_to(nominal, (piece.width,)))
+        nominal = np.array(np.broadcast_to(self.elapsed(sums["device"], machine), (piece.width,)))
         clock = solve_clock(self, priced, machine, sums, nominal)
-        latency = (
-            nominal
-            if np.all(clock == 1.0)
-            else self._elapsed(self._device_seconds(priced, machine, clock), machine)
-        )
+        latency = nominal
+        slow = np.flatnonzero(clock < 1.0)
+        if slow.size:
+            some = machine.at(slow)
+            times = [one.seconds_at(slow) for one in priced]
+            latency = nominal.copy()
+            latency[slow] = self.elapsed(self.device_seconds(times, some, clock[slow]), some)
         return self._assemble(machine, values, sums, nominal, latency, clock)
 
-    def _device_seconds(self, priced: list[Priced], machine: Machine, clock: Array) -> Array:
-        """Seconds of all kernels at relative `clock` [points]."""
+    def device_seconds(self, times: Times, machine: Machine, clock: Array) -> Array:
+        """Seconds of all kernels at relative `clock` [points], from (compute, DRAM, on-chip) seconds per group."""
         overlap = machine.structure.coefficients["overlap"]
         total = np.zeros(np.shape(clock))
-        for group, one in zip(self.groups, priced, strict=True):
-            total = total + weighted_sum(
-                group.counts, combine(one.compute / clock, one.memory(clock), overlap)
-            )
+        for group, (compute, dram_s, onchip_s) in zip(self.groups, times, strict=True):
+            seconds = combine(compute / clock, np.maximum(dram_s, onchip_s / clock), overlap)
+            total = total + weighted_sum(group.counts, seconds)
         return total
 
-    def _elapsed(self, device_s: Array, machine: Machine) -> Array:
+    def elapsed(self, device_s: Array, machine: Machine) -> Array:
         """Kernels with their gaps, or the host that dispatches them, whichever takes longer; plus the first dispatch."""
         stack, c = machine.stack, machine.structure.coefficients
         kernels = self.table.kernels
@@ -180,7 +174,8 @@ class Evaluator:
         out = {n: np.zeros(count) for n in ("seconds", "compute_s", "memory_s", "energy_j", "flops", "executed", "dram_bytes", "onchip_bytes")}  # fmt: skip
         choice = [""] * count
         for group, one in zip(self.groups, priced, strict=True):
-            compute, memory = one.compute / clock, one.memory(clock)
+            compute, dram_s, onchip_s = one.seconds_at()
+            compute, memory = compute / clock, np.maximum(dram_s, onchip_s / clock)
             index = group.rows
             seconds = combine(compute, memory, overlap)
             out["seconds"][index] = seconds[:, 0]

@@ -3,55 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from graphs.expressions import Environment, Expr, total
-from numpy.typing import NDArray
 
+from hwsim.candidates import Candidates, Choice
 from hwsim.engines import engine
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows
 from hwsim.machine import Machine
 from hwsim.optable import NEVER, OpTable
-from hwsim.pricing import combine, miss_fraction
+from hwsim.pricing import miss_fraction
 
 SHAPES = ("gemm", "attention", "stream")
-WHOLE = 20_000  # candidates x rows x points up to which all candidates are priced in one go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced:
-    """What the chosen candidates of a group ask, [rows, points] or [rows, 1]: seconds at nominal clock, amounts."""
+    """A group with its candidates chosen; amounts per row, [rows, points] or [rows, 1]."""
 
-    seconds: Array
-    compute: Array
-    dram_s: Array
-    onchip_s: Array
-    executed: Array
+    candidates: Candidates
+    choice: Choice
     core_j: Array
-    dram_bytes: Array
     onchip_bytes: Array
-    candidate: NDArray[np.intp]
     names: tuple[str, ...]
 
-    def memory(self, clock: Array | float) -> Array:
-        """Seconds of the slower of DRAM and the on-chip level, whose clock follows the core's."""
-        return np.maximum(self.dram_s, self.onchip_s / clock)
+    @property
+    def executed(self) -> Array:
+        """FLOP the chosen candidates execute."""
+        return self.candidates.pick(self.candidates.executed, self.choice.index)
 
-    def at(self, index: NDArray[np.intp]) -> Priced:
-        """Times at some of the points."""
+    @property
+    def dram_bytes(self) -> Array:
+        return self.candidates.dram + self.candidates.pick(self.candidates.extra, self.choice.index)
 
-        def some(a: Array) -> Array:
-            return a[:, index] if a.shape[-1] > 1 else a
-
-        return replace(
-            self, compute=some(self.compute), dram_s=some(self.dram_s), onchip_s=some(self.onchip_s)
-        )
+    def seconds_at(self, points: Any = None) -> tuple[Array, Array, Array]:
+        """Compute, DRAM and on-chip seconds at nominal clock, at all or some points."""
+        return self.candidates.seconds_at(self.choice.index, points)
 
     def labels(self) -> list[str]:
         """Name of the chosen candidate per row, at the first point."""
-        return [self.names[i] for i in self.candidate[:, 0]]
+        return [self.names[i] for i in self.choice.index[:, 0]]
 
 
 class Group:
@@ -77,7 +70,7 @@ class Group:
             vector / _per_row(machine.vector_flop_per_s, self._dtypes) + special / machine.special_op_per_s
         )
         compute = np.maximum(demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes), vector_s)
-        candidates = _Candidates(
+        candidates = Candidates(
             compute=compute,
             onchip_s=demand.onchip / machine.onchip_byte_per_s,
             extra=demand.extra_dram,
@@ -87,24 +80,14 @@ class Group:
             byte_per_s=machine.dram_byte_per_s,
             overlap=c["overlap"],
         )
-        chosen = candidates.cheapest(first.min(axis=1) / np.max(machine.dram_byte_per_s))
+        choice = candidates.cheapest(first.min(axis=1) / np.max(machine.dram_byte_per_s))
         core_j = (
             useful * _per_row(machine.matrix_j_per_flop, self._dtypes)
             + vector * _per_row(machine.vector_j_per_flop, self._dtypes)
             + special * machine.special_j_per_op
         )
-        seconds, compute, dram_s, onchip_s, executed, extra = candidates.at(chosen)
         return Priced(
-            seconds=seconds,
-            compute=compute,
-            dram_s=dram_s,
-            onchip_s=onchip_s,
-            executed=executed,
-            core_j=core_j,
-            dram_bytes=dram + extra,
-            onchip_bytes=moved,
-            candidate=chosen,
-            names=demand.labels,
+            candidates=candidates, choice=choice, core_j=core_j, onchip_bytes=moved, names=demand.labels
         )
 
     def flops(self, values: Environment) -> Array:
@@ -218,130 +201,6 @@ class _Traffic:
             np.einsum("rq,qp->rp", w, x)
             for w, x in ((self._weights, missed), (self._weights, picked), (self._first, picked))
         )  # type: ignore[return-value]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidates:
-    """Seconds and amounts of all candidates, each broadcastable to [C, R, P]; DRAM bytes shared by them [R, P]."""
-
-    compute: Array
-    onchip_s: Array
-    extra: Array
-    slowdown: Array
-    executed: Array
-    dram: Array
-    byte_per_s: Any
-    overlap: Any
-
-    def cheapest(self, least: Array) -> NDArray[np.intp]:
-        """Index of the cheapest candidate, [R, P or 1]; `least` [R] are seconds of DRAM traffic no point can avoid."""
-        shape = np.broadcast_shapes(
-            self.compute.shape, self.onchip_s.shape, self.extra.shape, self.slowdown.shape, self.dram.shape,
-            (1, 1, np.size(self.byte_per_s)), (1, 1, np.size(self.overlap)),
-        )  # fmt: skip
-        if shape[0] == 1:
-            return np.zeros(shape[1:], dtype=np.intp)
-        if shape[0] * shape[1] * shape[2] <= WHOLE:
-            seconds = combine(self.compute, np.maximum(self._dram_s(self), self.onchip_s), self.overlap)
-            return np.asarray(np.argmin(np.broadcast_to(seconds, shape), axis=0))
-        if self._same_at_all_points():
-            return self._by_rank(shape, least)
-        best = np.full(shape[1:], np.inf)
-        chosen = np.zeros(shape[1:], dtype=np.intp)
-        for index in range(shape[0]):
-            one = replace(
-                self,
-                **{n: _plane(getattr(self, n), index) for n in ("compute", "onchip_s", "extra", "slowdown")},
-            )
-            seconds = combine(one.compute, np.maximum(self._dram_s(one), one.onchip_s), self.overlap)
-            better = seconds < best
-            np.copyto(best, seconds, where=better)
-            np.copyto(chosen, index, where=better)
-        return chosen
-
-    def _same_at_all_points(self) -> bool:
-        parts = (self.compute, self.onchip_s, self.slowdown, self.extra)
-        return all(a.ndim == 0 or a.shape[-1] == 1 for a in parts) and np.ndim(self.overlap) == 0
-
-    def _by_rank(self, shape: tuple[int, ...], least: Array) -> NDArray[np.intp]:
-        """The cheapest where candidates do not vary over points: only those worth trying, rank by rank."""
-        flat = (shape[0], shape[1])
-        compute, onchip_s, slowdown, extra = (
-            np.broadcast_to(a[..., 0] if a.ndim else a, flat)
-            for a in (self.compute, self.onchip_s, self.slowdown, self.extra)
-        )
-        order, kept = _worth_trying(compute, onchip_s, slowdown, extra, least, self.overlap)
-        dram = np.broadcast_to(self.dram, (shape[1], self.dram.shape[1]))
-        best = np.full(shape[1:], np.inf)
-        chosen = np.broadcast_to(order[0][:, None], shape[1:]).copy()
-        everyone = np.arange(shape[1])
-        for rank in range(int(kept.max())):
-            rows = everyone[kept > rank]
-            cell = (order[rank, rows], rows)
-            whole = rows.size == everyone.size
-            seconds = (dram if whole else dram[rows]) + extra[cell][:, None]
-            seconds = seconds * (slowdown[cell][:, None] / self.byte_per_s)
-            seconds = np.maximum(seconds, onchip_s[cell][:, None])
-            seconds = combine(compute[cell][:, None], seconds, self.overlap)
-            if rank == 0:
-                best[...] = seconds
-                continue
-            before = best if whole else best[rows]
-            better = seconds < before
-            best[rows] = np.minimum(seconds, before)
-            chosen[rows] = np.where(better, cell[0][:, None], chosen[rows])
-        return chosen
-
-    def at(self, chosen: NDArray[np.intp]) -> tuple[Array, Array, Array, Array, Array, Array]:
-        """Seconds, compute, DRAM and on-chip seconds, executed FLOP and extra bytes of the chosen, [R, P or 1]."""
-
-        def pick(a: Array) -> Array:
-            if a.ndim < 3 or a.shape[0] == 1:
-                return a.reshape(a.shape[-2:]) if a.ndim >= 2 else a
-            if a.shape[2] == 1 and chosen.shape[1] > 1:
-                return np.asarray(a[chosen, np.arange(chosen.shape[0])[:, None] if a.shape[1] > 1 else 0, 0])
-            return np.asarray(
-                np.take_along_axis(np.broadcast_to(a, (a.shape[0], *chosen.shape)), chosen[None], axis=0)[0]
-            )
-
-        compute, onchip_s, extra, slowdown = (
-            pick(a) for a in (self.compute, self.onchip_s, self.extra, self.slowdown)
-        )
-        dram_s = (self.dram + extra) * (slowdown / self.byte_per_s)
-        seconds = combine(compute, np.maximum(dram_s, onchip_s), self.overlap)
-        return seconds, compute, dram_s, onchip_s, pick(self.executed), extra
-
-    @staticmethod
-    def _dram_s(one: _Candidates) -> Array:
-        return (one.dram + one.extra) * (one.slowdown / one.byte_per_s)
-
-
-def _plane(a: Array, index: int) -> Array:
-    """One candidate of an array over candidates."""
-    if a.ndim < 3:
-        return a
-    return np.asarray(a[index if a.shape[0] > 1 else 0])
-
-
-def _worth_trying(
-    compute: Array, onchip_s: Array, slowdown: Array, extra: Array, least: Array, overlap: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Candidate order [C, R] that begins with those that may be cheapest somewhere, and their number [R].
-
-    `least` [R] are seconds of DRAM traffic no point can avoid. A candidate is out when another needs no more compute,
-    DRAM time and extra traffic, and costs no more at `least`: with more DRAM time the other stays flat until DRAM
-    outlasts its on-chip time, and from there on it is ahead in both parts.
-    """
-    price = combine(compute, np.maximum(onchip_s, least * slowdown), overlap)
-    count = compute.shape[0]
-    no_worse = np.ones((count, *compute.shape), dtype=bool)  # [other, one, row]
-    strictly = np.zeros_like(no_worse)
-    for part in (compute, slowdown, extra, price):
-        no_worse &= part[:, None] <= part[None]
-        strictly |= part[:, None] < part[None]
-    earlier = np.arange(count)[:, None] < np.arange(count)[None]
-    dominated = np.any(no_worse & (strictly | earlier[..., None]), axis=0)
-    return np.argsort(dominated, axis=0, kind="stable"), np.sum(~dominated, axis=0)
 
 
 def _visible_share(rows: AttentionRows) -> Array:

@@ -41,11 +41,11 @@ def solve_clock(
     if not over.size:
         return clock
     subset = machine.at(over)
-    few = [one.at(over) for one in priced]
+    times = [one.seconds_at(over) for one in priced]
     core, fixed, budget = core[over], fixed[over], budget[over]
 
     def surplus(s: Array) -> Array:
-        seconds = evaluator._elapsed(evaluator._device_seconds(few, subset, s), subset)
+        seconds = evaluator.elapsed(evaluator.device_seconds(times, subset, s), subset)
         return np.asarray(budget * seconds - core * voltage_energy(s, subset) - fixed)
 
     floor = np.broadcast_to(

@@ -33,7 +33,11 @@ def trace(
         return _own_module(model, phase, inputs, sizes, fixed)
     key = (model, phase, tuple(sorted((fixed or {}).items())))
     if key not in _LOADED or model.endswith(".json"):
-        _LOADED[key] = _from_file(model, phase, fixed) if ".py:" in model else trace_graph(model, phase=phase, fixed=fixed)
+        _LOADED[key] = (
+            _from_file(model, phase, fixed)
+            if ".py:" in model
+            else trace_graph(model, phase=phase, fixed=fixed)
+        )
     return _LOADED[key]
 
 
@@ -43,7 +47,9 @@ def _own_module(
     from graphs.own import trace_own
 
     if not hasattr(model, "parameters"):
-        raise HwsimError(f"{type(model).__name__} is no model; pass a name, a path, a graph or a torch module")
+        raise HwsimError(
+            f"{type(model).__name__} is no model; pass a name, a path, a graph or a torch module"
+        )
     if inputs is None:
         raise HwsimError('a module needs inputs, as in trace(module, inputs={"x": ("batch", 128, 512)})')
     _only_forward(phase)
