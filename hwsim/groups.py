@@ -17,6 +17,7 @@ from hwsim.optable import NEVER, OpTable
 from hwsim.pricing import miss_fraction
 
 SHAPES = ("gemm", "attention", "stream")
+_DIMS = {"gemm": ("b", "m", "n", "k"), "attention": ("b", "kv", "m", "n", "k", "v"), "stream": ()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +56,26 @@ class Group:
         self.counts = table.counts[self.rows]
         self._rows = [table.rows[i] for i in rows]
         self._dtypes = [row.dtype for row in self._rows]
-        self._flop = [row.work.flop for row in self._rows]
+        works = [row.work for row in self._rows]
+        self._flop = [work.flop for work in works]
+        self._vector = [work.vector_flop for work in works]
+        self._special = [work.special_op for work in works]
+        self._run = [work.gather_run for work in works]
+        self._made = [total(work.writes) for work in works]
+        self._dims = {name: [work.dims[name] for work in works] for name in _DIMS[shape]}
+        self._first_byte, self._second_byte = self._width(0), self._width(1)
+        self._out_byte = np.array(
+            [[(row.write_bits[0] if row.write_bits else 0.0) / 8] for row in self._rows]
+        )
+        self._causal = np.array([[float(row.operator.attribute("mask") == "causal")] for row in self._rows])
         self._traffic = _Traffic(table, self.rows)
 
     def price(self, values: Environment, machine: Machine) -> Priced:
         """The cheapest candidate of every row at every point, by its complete price at nominal clock."""
         c = machine.structure.coefficients
         dram, moved, first = self._traffic.bytes(values, machine)
-        vector = _stack([row.work.vector_flop for row in self._rows], values)
-        special = _stack([row.work.special_op for row in self._rows], values)
+        vector = _stack(self._vector, values)
+        special = _stack(self._special, values)
         flop = self.flops(values)
         demand, useful = self._demand(values, machine, moved, flop)
         vector_s = (
@@ -104,8 +116,8 @@ class Group:
         if self.shape == "attention":
             rows = self._attention_rows(values)
             return module.attention(rows, machine.structure), flop * _visible_share(rows)
-        run = _stack([row.work.gather_run for row in self._rows], values) * self._width(0)
-        elements = _stack([total(row.work.writes) for row in self._rows], values)
+        run = _stack(self._run, values) * self._first_byte
+        elements = _stack(self._made, values)
         streams = StreamRows(moved_byte=moved, elements=elements, run_byte=run)
         return module.stream(streams, machine.structure), flop
 
@@ -115,22 +127,21 @@ class Group:
             [[(row.read_bits[operand] if len(row.read_bits) > operand else 0.0) / 8] for row in self._rows]
         )
 
-    def _dim(self, name: str, values: Environment) -> Array:
-        return _stack([row.work.dims[name] for row in self._rows], values)
+    def _sizes(self, values: Environment) -> list[Array]:
+        return [_stack(exprs, values) for exprs in self._dims.values()]
 
     def _gemm_rows(self, values: Environment) -> GemmRows:
-        b, m, n, k = (self._dim(name, values) for name in "bmnk")
-        out = np.array([[(row.write_bits[0] if row.write_bits else 0.0) / 8] for row in self._rows])
-        return GemmRows(b=b, m=m, n=n, k=k, left_byte=self._width(0), right_byte=self._width(1), out_byte=out)
+        b, m, n, k = self._sizes(values)
+        return GemmRows(
+            b=b, m=m, n=n, k=k,
+            left_byte=self._first_byte, right_byte=self._second_byte, out_byte=self._out_byte,
+        )  # fmt: skip
 
     def _attention_rows(self, values: Environment) -> AttentionRows:
-        heads, kv_heads, q_len, kv_len, head_dim, value_dim = (
-            self._dim(name, values) for name in ("b", "kv", "m", "n", "k", "v")
-        )
-        causal = np.array([[float(row.operator.attribute("mask") == "causal")] for row in self._rows])
+        heads, kv_heads, q_len, kv_len, head_dim, value_dim = self._sizes(values)
         return AttentionRows(
             heads=heads, kv_heads=kv_heads, q_len=q_len, kv_len=kv_len, head_dim=head_dim, value_dim=value_dim,
-            causal=causal, byte=self._width(1),
+            causal=self._causal, byte=self._second_byte,
         )  # fmt: skip
 
 
@@ -212,7 +223,7 @@ def _visible_share(rows: AttentionRows) -> Array:
 def _stack(exprs: Sequence[Expr], values: Environment) -> Array:
     """Values of expressions as [rows, 1] when none varies, else [rows, points]."""
     found = [values(expr) for expr in exprs]
-    width = max((np.size(v) for v in found), default=1)
+    width = max((value.size for value in found), default=1)
     out = np.empty((len(found), width))
     for index, value in enumerate(found):
         out[index] = value

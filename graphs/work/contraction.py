@@ -1,4 +1,7 @@
-"""Matrix products and convolutions: b independent GEMMs of m x k times k x n, 2*b*m*n*k FLOP."""
+"""Matrix products and convolutions: b independent GEMMs of m x k times k x n, 2*b*m*n*k FLOP.
+
+Operands come as (left, right, bias): rules below put them in this order.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def _mm(call: Call) -> Canonical:
 
 def _addmm(call: Call) -> Canonical:
     left, right = call.inputs[1].shape, call.inputs[2].shape
-    return Canonical("gemm", _dims(1, left[0], right[1], left[1]), (("bias", "yes"),))
+    return Canonical("gemm", _dims(1, left[0], right[1], left[1]), (("bias", "yes"),), inputs=(1, 2, 0))
 
 
 def _bmm(call: Call) -> Canonical:
@@ -28,7 +31,7 @@ def _bmm(call: Call) -> Canonical:
 
 def _baddbmm(call: Call) -> Canonical:
     left, right = call.inputs[1].shape, call.inputs[2].shape
-    return Canonical("gemm", _dims(left[0], left[1], right[2], left[2]), (("bias", "yes"),))
+    return Canonical("gemm", _dims(left[0], left[1], right[2], left[2]), (("bias", "yes"),), inputs=(1, 2, 0))
 
 
 def _linear(call: Call) -> Canonical:
