@@ -1,0 +1,37 @@
+"""Size expressions: plain arithmetic over named symbols, read through a whitelist, evaluated on numpy arrays.
+
+A file never gets to run anything: its text becomes a tree of `Expr`, and the tree is walked, not compiled.
+"""
+
+from graphs.expressions.algebra import (
+    Expr,
+    Number,
+    ceil,
+    maximum,
+    minimum,
+    number,
+    product,
+    substitute,
+    symbol,
+    total,
+)
+from graphs.expressions.evaluation import Environment, evaluate
+from graphs.expressions.text import as_expr, parse, parse_condition
+
+__all__ = [
+    "Environment",
+    "Expr",
+    "Number",
+    "as_expr",
+    "ceil",
+    "evaluate",
+    "maximum",
+    "minimum",
+    "number",
+    "parse",
+    "parse_condition",
+    "product",
+    "substitute",
+    "symbol",
+    "total",
+]
