@@ -109,9 +109,9 @@ def hwsim(
 ) -> None:
     """Time, energy and memory of transformer models on hardware you do not own."""
     if version:
-        from importlib.metadata import version as version_of
+        from hwsim.version import VERSION
 
-        print(f"hwsim {version_of('hwsim')}")
+        print(f"hwsim {VERSION}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
 

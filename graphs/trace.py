@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,10 +158,12 @@ def _key(entry: catalog.VariantEntry, phase: str, fixed: Mapping[str, int]) -> s
 
 
 def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
+    """The version file of an installed package, read without importing it (its metadata costs a tenth of a start)."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
         return "absent"
+    stamp = Path(spec.origin).with_name("version.py")
+    return stamp.read_text() if stamp.is_file() else "unknown"
 
 
 def _tracer_hash() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from hwsim.machine import MATRIX, VECTOR, Machine, build_machine
 from hwsim.optable import OpTable
 from hwsim.result import Estimate, OpRow, TimelineEvent
 from hwsim.tracing import trace
+from hwsim.version import VERSION
 
 Z80 = 1.2816  # standard normal quantile of a two-sided 80 % interval
 ROLES = ("weights", "activations", "kv_cache", "gradients", "optimizer")
@@ -363,7 +363,7 @@ def _provenance(
         "device": {"id": device.id, "fingerprint": device.fingerprint()},
         "calibration": {name: scope for name, scope in coefficients.scopes.items() if scope != "engine"}
         or "none",
-        "version": _version(),
+        "version": VERSION,
         "tier": coefficients.tier,
         "coverage": {
             "ops": graph.length,
@@ -372,13 +372,6 @@ def _provenance(
             "rows": len(table.rows),
         },
     }
-
-
-def _version() -> str:
-    try:
-        return version("hwsim")
-    except PackageNotFoundError:
-        return "uninstalled"
 
 
 def _refuse_rows() -> Sequence[Any]:
