@@ -9,7 +9,19 @@ from collections.abc import Mapping
 
 from devices import energy
 from devices.derived import derived_bandwidth
-from devices.device import Array, Compute, Device, Energy, Link, Memory, MemoryLevel, Power, Price, Quantity
+from devices.device import (
+    Array,
+    Carbon,
+    Compute,
+    Device,
+    Energy,
+    Link,
+    Memory,
+    MemoryLevel,
+    Power,
+    Price,
+    Quantity,
+)
 from devices.energy import Technology
 from devices.profile import DeviceProfile, Dtype, LevelProfile
 
@@ -38,12 +50,17 @@ def build(id: str, profile: DeviceProfile) -> Device:
                 latency_s=link.latency,
                 topology=link.topology,
                 max_devices=link.max_devices,
+                label=link.label,
             )
             for name, link in profile.links.items()
         },
         power=Power(limit_w=profile.power.limit, idle_w=profile.power.idle),
         energy=_energy(profile, technology),
         price=_price(profile),
+        carbon=_carbon(profile),
+        architecture=profile.architecture,
+        die_area_mm2=profile.die_area,
+        date=profile.date,
         aliases=profile.aliases,
         sources=sources,
         conflicts=profile.conflicts,
@@ -142,6 +159,13 @@ def _price(profile: DeviceProfile) -> Price:
     return Price(usd_per_hour=price.per_hour, date=price.date, source=price.source)
 
 
+def _carbon(profile: DeviceProfile) -> Carbon:
+    carbon = profile.carbon
+    if carbon is None:
+        return Carbon()
+    return Carbon(gram_per_kwh=carbon.intensity, date=carbon.date, source=carbon.source)
+
+
 def _sources(profile: DeviceProfile) -> dict[str, str]:
     found = {"identity": profile.source, "compute": profile.compute.source, "power": profile.power.source}
     if profile.compute.array is not None:
@@ -151,4 +175,6 @@ def _sources(profile: DeviceProfile) -> dict[str, str]:
     found["energy"] = profile.energy.source if profile.energy else energy.table_source()
     if profile.price is not None:
         found["price"] = profile.price.source
+    if profile.carbon is not None:
+        found["carbon"] = profile.carbon.source
     return found

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devices.device import Device, Kind
 from devices.errors import DeviceError, near
 
+if TYPE_CHECKING:
+    from devices.profile import DeviceProfile
+
 _FOLDER = Path(__file__).parent
-_NOT_PROFILES = {"energy"}
+_NOT_PROFILES = {"energy", "architectures", "names"}
 _KINDS = ("gpu", "tpu", "edge", "cpu", "accelerator")
 
 
@@ -33,6 +37,13 @@ def devices(kind: Kind | None = None) -> list[Device]:
         raise DeviceError(f"no kind '{kind}'; kinds are {', '.join(_KINDS)}{near(kind, _KINDS)}")
     everything = [device(id) for id in sorted(_files())]
     return [one for one in everything if kind is None or one.kind == kind]
+
+
+def profile_of(id: str) -> DeviceProfile:
+    """The validated file behind a device of the catalogue, for checks of facts that no engine reads."""
+    from devices.profile import read_profile
+
+    return read_profile(_file_of(id), _file_of)
 
 
 def user_folder() -> Path:

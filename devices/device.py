@@ -100,6 +100,7 @@ class Link:
     latency_s: Quantity | None = None
     topology: Topology
     max_devices: Quantity | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,15 @@ class Price:
     source: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carbon:
+    """What the electricity emits where the machine stands, when, and who said so."""
+
+    gram_per_kwh: Quantity | None = None
+    date: str = ""
+    source: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Device:
     """One schedulable device; two are equal when all values are, prose (sources, notes) does not count."""
@@ -147,6 +157,10 @@ class Device:
     power: Power
     energy: Energy
     price: Price
+    carbon: Carbon = Carbon()
+    architecture: str = ""
+    die_area_mm2: float | None = None
+    date: str = ""
     aliases: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()

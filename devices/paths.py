@@ -89,6 +89,10 @@ def _energy_paths(device: Device) -> Iterator[tuple[str, Leaf]]:
             leaf = Leaf(steps=("energy", attribute, dtype), dimension="joule_per_op", may_be_zero=True)
             yield f"energy.{group}.{dtype}", leaf
     yield "price.per_hour", Leaf(steps=("price", "usd_per_hour"), dimension="usd_per_hour", may_be_zero=True)
+    yield (
+        "carbon.intensity",
+        Leaf(steps=("carbon", "gram_per_kwh"), dimension="gram_per_kwh", may_be_zero=True),
+    )
 
 
 def replaced(device: Device, changes: Mapping[str, object]) -> Device:

@@ -14,7 +14,7 @@ from devices.errors import DeviceError, near
 from devices.quantity import parse_quantity
 
 # What an extending profile does not inherit: it is about the one device.
-_OWN = ("aliases", "conflicts", "notes", "price", "extends")
+_OWN = ("aliases", "conflicts", "notes", "price", "carbon", "date", "extends")
 
 
 def _above_zero(dimension: str) -> BeforeValidator:
@@ -49,6 +49,9 @@ JoulePerByte = Annotated[float, _zero_or_more("joule_per_byte")]
 JoulePerOp = Annotated[float, _zero_or_more("joule_per_op")]
 UsdPerHour = Annotated[float, _zero_or_more("usd_per_hour")]
 Nanometre = Annotated[float, _above_zero("nm")]
+SquareMm = Annotated[float, _above_zero("square_mm")]
+TransferPerS = Annotated[float, _above_zero("transfer_per_s")]
+GramPerKwh = Annotated[float, _zero_or_more("gram_per_kwh")]
 Source = Annotated[str, Field(min_length=3)]
 Count = Annotated[int, Field(gt=0)]
 Dtype = Literal[
@@ -89,10 +92,15 @@ class ComputeProfile(_Group):
 
 
 class LevelProfile(_Group):
-    """`[memory.<level>]`; `type` of dram is a row of `energy.toml`, `label` is what people call the level."""
+    """`[memory.<level>]`; `type` of dram is a row of `energy.toml`, `label` is what people call the level.
+
+    `bus` (bits) and `rate` are what the bandwidth of dram follows from; laws check them, engines do not read them.
+    """
 
     capacity: Bytes
     bandwidth: BytePerS | None = None
+    bus: Count | None = None
+    rate: TransferPerS | None = None
     energy: JoulePerByte | None = None
     addressable: Bytes | None = None
     type: str = ""
@@ -118,6 +126,7 @@ class LinkProfile(_Group):
     latency: Second | None = None
     topology: Topology
     max_devices: Count | None = None
+    label: str = ""
     source: Source
 
 
@@ -147,15 +156,26 @@ class PriceProfile(_Group):
     source: Source
 
 
+class CarbonProfile(_Group):
+    """`[carbon]`: what the electricity of the place where this machine stands emits, and when."""
+
+    intensity: GramPerKwh
+    date: str
+    source: Source
+
+
 class DeviceProfile(_Group):
-    """One profile file."""
+    """One profile file; `date` is the day its facts were looked up, `architecture` a row of architectures.toml."""
 
     name: str
     kind: Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
     vendor: str
     generation: str
+    architecture: str = ""
     year: Count
     process: Nanometre
+    die_area: SquareMm | None = None
+    date: str = ""
     engine: Literal["simt", "systolic", "cpu", "spatial"]
     aliases: tuple[str, ...] = Field(default=(), strict=False)
     conflicts: tuple[str, ...] = Field(default=(), strict=False)
@@ -167,6 +187,7 @@ class DeviceProfile(_Group):
     power: PowerProfile
     energy: EnergyProfile | None = None
     price: PriceProfile | None = None
+    carbon: CarbonProfile | None = None
 
 
 def read_profile(path: Path, find: Callable[[str], Path]) -> DeviceProfile:
@@ -251,4 +272,5 @@ _GROUPS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("power", PowerProfile),
     ("energy", EnergyProfile),
     ("price", PriceProfile),
+    ("carbon", CarbonProfile),
 )

@@ -56,6 +56,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "gram_per_kwh": {"g/kWh": 1.0, "kg/kWh": 1e3},
     "square_mm": {"mm^2": 1.0, "mm2": 1.0, "cm^2": 100.0},
     "nm": {"nm": 1.0, "um": 1e3},
+    "transfer_per_s": {"MT/s": 1e6, "GT/s": 1e9},
     NUMBER: {"": 1.0},
 }
 
@@ -79,6 +80,7 @@ _WRITTEN: Mapping[str, tuple[str, ...]] = {
     "gram_per_kwh": ("g/kWh",),
     "square_mm": ("mm^2",),
     "nm": ("nm",),
+    "transfer_per_s": ("GT/s", "MT/s"),
     NUMBER: ("",),
 }
 _WRITTEN_BINARY = ("TiB", "GiB", "MiB", "KiB", "B")
