@@ -6,7 +6,8 @@ from devices.device import Compute
 
 # Bytes per clock and unit.
 # simt l1: shared memory of NVIDIA SMs since Volta, 32 banks x 4 B (CUDA programming guide).
-# simt l2, l3: 5120 B per clock of an A100 over 108 SMs (LLMCompass); an H100 measures 21 (5.5 TB/s, Chips and Cheese).
+# simt l2, l3: 5120 B per clock of an A100 over 108 SMs (LLMCompass); an H100 measures 21
+# (5.5 TB/s, Chips and Cheese).
 # cpu: two 32 B loads from L1, 32 B from L2, 16 B from L3, from memory, unverified.
 _BYTE_PER_CLOCK = {
     ("simt", "l1"): 128.0,

@@ -94,7 +94,7 @@ class ComputeProfile(_Group):
 class LevelProfile(_Group):
     """`[memory.<level>]`; `type` of dram is a row of `energy.toml`, `label` is what people call the level.
 
-    `bus` (bits) and `rate` are what the bandwidth of dram follows from; laws check them, engines do not read them.
+    `bus` (bits) and `rate` are what the bandwidth of dram follows from: checked by laws, read by no engine.
     """
 
     capacity: Bytes
@@ -165,7 +165,7 @@ class CarbonProfile(_Group):
 
 
 class DeviceProfile(_Group):
-    """One profile file; `date` is the day its facts were looked up, `architecture` a row of architectures.toml."""
+    """One profile file; `date`: when its facts were looked up, `architecture`: a row of architectures.toml."""
 
     name: str
     kind: Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
@@ -204,15 +204,31 @@ def check_profile(table: Mapping[str, Any], file_name: str) -> DeviceProfile:
 
 
 def read_table(path: Path, find: Callable[[str], Path], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The file's table merged over the tables it extends."""
+    """The file's table merged over the tables it extends, less what it says it is `without`."""
     if path in seen:
         raise DeviceError(f"{path.name} extends itself through {' -> '.join(p.stem for p in seen)}")
     table = load_toml(path)
-    parent = table.pop("extends", None)
-    if parent is None:
+    parent, without = table.pop("extends", None), table.pop("without", [])
+    if parent is None and not without:
         return table
+    if parent is None or not isinstance(without, list):
+        raise DeviceError(f"{path.name}: 'without' lists paths that an 'extends' brings along")
     inherited = read_table(find(str(parent)), find, (*seen, path))
+    for name in without:
+        _drop(inherited, str(name), path.name)
     return _merged({key: value for key, value in inherited.items() if key not in _OWN}, table)
+
+
+def _drop(table: dict[str, Any], name: str, file_name: str) -> None:
+    """Leave out what the extended profile has and this one has not, such as `links.nvlink`."""
+    *groups, last = name.split(".")
+    inner: Any = table
+    for group in groups:
+        inner = inner.get(group, {}) if isinstance(inner, dict) else {}
+    if not isinstance(inner, dict) or last not in inner:
+        known = inner if isinstance(inner, dict) else ()
+        raise DeviceError(f"{file_name}: without = '{name}' is not in the extended profile{near(last, known)}")
+    del inner[last]
 
 
 def load_toml(path: Path) -> dict[str, Any]:
