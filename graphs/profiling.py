@@ -1,0 +1,129 @@
+"""Where one real run of a module spends its time: torch's own profile, summed by operator kind.
+
+An operator here is what reaches torch's dispatcher below the composite level, which is what a trace records,
+so that profile and graph count the same things. What an operator calls inside belongs to it. Nothing is
+dropped: views and wrappers, operators without a rule and the time between operators have lines of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from graphs.expressions import number
+from graphs.ir import TensorSpec
+from graphs.work import Call, Operand, aten_rule, is_free
+
+VIEWS = "views and wrappers"
+BETWEEN = "between operators"
+UNMAPPED = "no rule"
+NOT_WORK = (VIEWS, BETWEEN, UNMAPPED)
+# kept whole by the tracer, whatever they call inside
+_COMPOSITES = {"aten::scaled_dot_product_attention": "attention", "aten::rms_norm": "rms_norm"}
+_ROOT = "hwsim.run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorTime:
+    """All executions of one torch operator with the same input shapes in one run, and our kind for it."""
+
+    name: str
+    kind: str
+    shapes: str
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One run: its operators, longest first, which add up to `seconds`."""
+
+    seconds: float
+    operators: tuple[OperatorTime, ...]
+
+    def by_kind(self) -> dict[str, tuple[float, int]]:
+        """kind -> (seconds, executions), longest first."""
+        found: dict[str, tuple[float, int]] = {}
+        for one in self.operators:
+            seconds, count = found.get(one.kind, (0.0, 0))
+            found[one.kind] = (seconds + one.seconds, count + one.count)
+        return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+
+
+def operators_reached(run: Callable[[], object]) -> frozenset[str]:
+    """Names (`aten::addmm`) of the operators that `run` sends through torch's dispatcher."""
+    from graphs.tracing.torch_private import TorchDispatchMode
+
+    names: set[str] = set()
+
+    class Listener(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            names.add(func._schema.name)
+            return func(*args, **(kwargs or {}))
+
+    with Listener():  # type: ignore[no-untyped-call]
+        run()
+    return frozenset(names)
+
+
+def profile(run: Callable[[], object], reached: frozenset[str]) -> Profile:
+    """One profiled run; `reached` are the names from `operators_reached`."""
+    # read when the profiler starts for the first time; below it, its library prints lines of its own
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from torch import profiler
+
+    with (
+        profiler.profile(activities=[profiler.ProfilerActivity.CPU], record_shapes=True) as recorded,
+        profiler.record_function(_ROOT),
+    ):
+        run()
+    events = recorded.events()
+    assert events is not None  # the profiler has stopped
+    root = next(event for event in events if event.name == _ROOT)
+    times: dict[tuple[str, str, str], list[float]] = {}
+    for name, kind, shapes, microseconds in _times(root, reached):
+        times.setdefault((name, kind, shapes), []).append(microseconds)
+    operators = [
+        OperatorTime(name=name, kind=kind, shapes=shapes, count=len(found), seconds=sum(found) * 1e-6)
+        for (name, kind, shapes), found in times.items()
+    ]
+    operators.sort(key=lambda one: -one.seconds)
+    return Profile(seconds=sum(one.seconds for one in operators), operators=tuple(operators))
+
+
+def _times(root: Any, reached: frozenset[str]) -> Iterator[tuple[str, str, str, float]]:
+    """(name, kind, input shapes, microseconds) of every event: an operator's with all that it calls."""
+    yield root.name, BETWEEN, "", root.self_cpu_time_total
+    pending = list(root.cpu_children)
+    while pending:
+        event = pending.pop()
+        kind = _COMPOSITES.get(event.name) or (kind_of(event.name) if event.name in reached else VIEWS)
+        if kind == VIEWS:
+            yield event.name, kind, "", event.self_cpu_time_total
+            pending += event.cpu_children
+        else:
+            yield event.name, kind, _shapes(event), event.cpu_time_total
+
+
+def _shapes(event: Any) -> str:
+    """`1x512x768 768`: the shapes of the tensor arguments."""
+    return " ".join("x".join(map(str, shape)) for shape in event.input_shapes or () if shape)
+
+
+def kind_of(name: str) -> str:
+    """Our kind of a torch operator such as `aten::addmm`, by the rule that would read it in a trace."""
+    name = name.replace("::", ".", 1)
+    if is_free(name):
+        return VIEWS
+    rule = aten_rule(name)
+    return UNMAPPED if rule is None else rule(_stand_in(name)).kind
+
+
+def _stand_in(name: str) -> Call:
+    """A call every rule can read: a kind hangs on the name alone, so sizes of one will do."""
+    one = number(1)
+    operand = Operand(TensorSpec((one,) * 4, "fp32", "activation", one), 0)
+    arguments = (None, [0], [0], [1], [1], [1], 1, [0], 1)
+    return Call(name, (operand,) * 4, (operand,) * 2, arguments)
