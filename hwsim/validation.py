@@ -1,0 +1,152 @@
+"""Measured beside predicted: what `hwsim.validate` gives, and its document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from hwsim.accuracy import Accuracy, Pair, accuracy
+from hwsim.document import plain
+
+SCHEMA = "hwsim.validation/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindRow:
+    """One kind of operator in one run: what the profiler saw and what was predicted; None is absent there."""
+
+    kind: str
+    measured_s: float | None
+    measured_count: int
+    predicted_s: float | None
+    predicted_count: int
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over measured, less 1."""
+        return self.predicted_s / self.measured_s - 1 if self.measured_s and self.predicted_s else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationRow:
+    """One workload: the measured run, the estimate, and both by operator kind.
+
+    `measured_s` is None when the machine was never quiet. The kinds add up to `profiled_s`, one run under the
+    profiler, which costs some time itself, and to `predicted_s`.
+    """
+
+    model: str
+    phase: str
+    sizes: Mapping[str, float]
+    dtype: str
+    measured_s: float | None
+    repeatability: float | None  # spread of the medians of the rounds
+    windows: int
+    discarded: int
+    predicted_s: float
+    low_s: float
+    high_s: float
+    profiled_s: float
+    kinds: tuple[KindRow, ...]
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over measured, less 1."""
+        return self.predicted_s / self.measured_s - 1 if self.measured_s else None
+
+    @property
+    def note(self) -> str:
+        """Why there is nothing to compare; empty when there is."""
+        return "" if self.measured_s else f"no quiet window of {self.windows}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The machine the models ran on."""
+
+    cpu: str
+    cores: int
+    memory_byte: float
+    system: str
+    torch: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How the measured side was taken."""
+
+    timing: str
+    statistic: str
+    rounds: int
+    canary_s: float
+    canary_limit: float
+    canary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Workloads measured on this machine beside their estimates, as they are: nothing is fitted to them."""
+
+    device: str
+    stack: str
+    tier: str
+    host: Host
+    protocol: Protocol
+    rows: tuple[ValidationRow, ...]
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def overall(self) -> Accuracy:
+        """The scores of whole workloads."""
+        pairs = [
+            Pair(measured=row.measured_s, predicted=row.predicted_s, low=row.low_s, high=row.high_s)
+            for row in self.rows
+            if row.measured_s
+        ]
+        return accuracy(pairs, len(self.rows))
+
+    @cached_property
+    def by_kind(self) -> Mapping[str, Accuracy]:
+        """The scores of each kind that both sides know, a row being that kind in one workload."""
+        found: dict[str, list[Pair | None]] = {}
+        for kind, pair in self._kind_pairs():
+            found.setdefault(kind, []).append(pair)
+        return {
+            kind: accuracy([pair for pair in pairs if pair is not None], len(pairs))
+            for kind, pairs in found.items()
+        }
+
+    def _kind_pairs(self) -> Iterator[tuple[str, Pair | None]]:
+        for row in self.rows:
+            for one in row.kinds:
+                if one.measured_s and one.predicted_s:
+                    yield one.kind, Pair(measured=one.measured_s, predicted=one.predicted_s)
+                else:
+                    yield one.kind, None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document `hwsim.validation/1`; absent quantities are None."""
+        return {
+            "schema": SCHEMA,
+            "device": self.device,
+            "stack": self.stack,
+            "tier": self.tier,
+            "host": plain(asdict(self.host)),
+            "protocol": plain(asdict(self.protocol)),
+            "rows": [_row(row) for row in self.rows],
+            "all": plain(asdict(self.overall)),
+            "by_kind": {kind: plain(asdict(scores)) for kind, scores in self.by_kind.items()},
+            "warnings": list(self.warnings),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+
+def _row(row: ValidationRow) -> dict[str, Any]:
+    kinds = [plain(asdict(one)) | {"error": one.error} for one in row.kinds]
+    return {**plain(asdict(row)), "error": row.error, "note": row.note, "kinds": kinds}
