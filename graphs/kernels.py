@@ -1,0 +1,162 @@
+"""Graphs of single operators with every size open: what a kernel benchmark measures, priced by the common evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from graphs.expressions import Expr, number, parse, product, symbol
+from graphs.ir import (
+    ACTIVATION,
+    INPUT,
+    KV,
+    WEIGHT,
+    Operator,
+    OperatorGraph,
+    OpNode,
+    SizeSymbol,
+    Storage,
+    TensorSpec,
+)
+
+B, M, N, K = (symbol(name) for name in ("b", "m", "n", "k"))
+
+
+def _spec(shape: Sequence[Expr], dtype: str, role: str) -> TensorSpec:
+    return TensorSpec(tuple(shape), dtype, role, product(shape))
+
+
+def _graph(
+    name: str, dtype: str, operators: Sequence[tuple[Operator, Sequence[int], Sequence[int]]]
+) -> OperatorGraph:
+    """A graph of operators over storages numbered by the caller; inputs and results outlive the run."""
+    specs: dict[int, TensorSpec] = {}
+    born: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for at, (operator, reads, writes) in enumerate(operators):
+        for storage, spec in zip((*reads, *writes), (*operator.inputs, *operator.outputs), strict=True):
+            specs.setdefault(storage, spec)
+            last[storage] = at
+        for storage in writes:
+            born.setdefault(storage, at)
+    end = len(operators)
+    read = {s for _, reads, _ in operators for s in reads}
+    storages = tuple(
+        Storage(
+            spec.elements, spec.dtype, spec.role, born.get(s, -1), last[s],
+            last[s] if s in born and s in read else end, f"operand.{s}" if spec.role == WEIGHT else "",
+        )
+        for s, spec in sorted(specs.items())
+    )  # fmt: skip
+    symbols = sorted(
+        {n for o, _, _ in operators for s in (*o.inputs, *o.outputs) for n in s.elements.symbols}
+    )
+    nodes = tuple(OpNode(o, tuple(r), tuple(w), 0, at) for at, (o, r, w) in enumerate(operators))
+    return OperatorGraph(
+        model=name,
+        phase="forward",
+        dtype=dtype,
+        symbols=tuple(SizeSymbol(name=n, default=number(1)) for n in symbols),
+        guards=(),
+        nodes=nodes,
+        storages=storages,
+        modules=("",),
+        provenance={"kernel": name},
+    )
+
+
+@cache
+def gemm(
+    dtype: str, weight_dtype: str = "", out_dtype: str = "", *, bias: bool = False, batched: bool = False
+) -> OperatorGraph:
+    """m x k activations times k x n weights (b of each when `batched`), plus a bias row."""
+    front = (B,) if batched else ()
+    left = _spec((*front, M, K), dtype, INPUT)
+    right = _spec((*front, K, N), weight_dtype or dtype, INPUT if batched else WEIGHT)
+    out = _spec((*front, M, N), out_dtype or dtype, ACTIVATION)
+    inputs = (left, right, _spec((N,), out_dtype or dtype, WEIGHT)) if bias else (left, right)
+    dims = (("b", B if batched else number(1)), ("m", M), ("n", N), ("k", K))
+    one = Operator(
+        "gemm", "aten.bmm" if batched else "aten.mm", dims, inputs, (out,), (("bias", "yes"),) if bias else ()
+    )
+    return _graph("gemm", dtype, [(one, range(len(inputs)), (len(inputs),))])
+
+
+@cache
+def attention(dtype: str, kv_dtype: str = "", *, causal: bool = False) -> OperatorGraph:
+    """`heads` attentions of q_len queries over kv_len keys, kv_heads distinct key sets, value width = head_dim."""
+    names = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim")
+    batch, heads, kv_heads, q_len, kv_len, head_dim = (symbol(name) for name in names)
+    query = _spec((batch, heads, q_len, head_dim), dtype, INPUT)
+    keys = _spec((batch, kv_heads, kv_len, head_dim), kv_dtype or dtype, KV)
+    dims = (
+        ("batch", batch), ("heads", heads), ("kv_heads", kv_heads), ("q_len", q_len), ("kv_len", kv_len),
+        ("head_dim", head_dim), ("value_dim", head_dim),
+    )  # fmt: skip
+    mask = (("mask", "causal" if causal else "none"),)
+    one = Operator(
+        "attention", "attention", dims, (query, keys, keys), (_spec(query.shape, dtype, ACTIVATION),), mask
+    )
+    return _graph("attention", dtype, [(one, (0, 1, 2), (3,))])
+
+
+@cache
+def elementwise(op: str, dtype: str, operands: int) -> OperatorGraph:
+    """`op` over rows x cols tensors: `operands` of them in, one out; norms and softmax over cols."""
+    rows, cols = symbol("rows"), symbol("cols")
+    whole = _spec((rows, cols), dtype, INPUT)
+    out = _spec((rows, cols), dtype, ACTIVATION)
+    if op in ("softmax", "norm", "rms_norm"):
+        weights = {"norm": 2, "rms_norm": 1}.get(op, 0)
+        inputs = (whole, *(_spec((cols,), dtype, WEIGHT) for _ in range(weights)))
+        one = Operator(op, f"aten.{op}", (("rows", rows), ("cols", cols)), inputs, (out,))
+    elif op == "copy":
+        inputs = (whole,) * operands
+        one = Operator("copy", "aten.clone", (), inputs, (out,))
+    else:
+        inputs = (whole,) * operands
+        one = Operator("pointwise", f"aten.{op}", (), inputs, (out,))
+    return _graph(op, dtype, [(one, range(len(inputs)), (len(inputs),))])
+
+
+@cache
+def convolution(dtype: str) -> OperatorGraph:
+    """A square 2-D convolution, groups 1: batch, c_in, c_out, kernel, in_size, stride, padding."""
+    batch, c_in, c_out, kernel, in_size = (symbol(n) for n in ("batch", "c_in", "c_out", "kernel", "in_size"))
+    side = parse("(in_size + 2*padding - kernel)//stride + 1")
+    data = _spec((batch, c_in, in_size, in_size), dtype, INPUT)
+    weight = _spec((c_out, c_in, kernel, kernel), dtype, WEIGHT)
+    out = _spec((batch, c_out, side, side), dtype, ACTIVATION)
+    dims = (("b", number(1)), ("m", batch * side * side), ("n", c_out), ("k", c_in * kernel * kernel))
+    one = Operator("conv", "aten.convolution", dims, (data, weight), (out,), (("groups", "1"),))
+    return _graph("convolution", dtype, [(one, (0, 1), (2,))])
+
+
+@cache
+def expert_mlp(dtype: str, weight_dtype: str = "", *, gated: bool = True) -> OperatorGraph:
+    """Experts' MLP: `active` experts of `tokens` rows each, hidden -> (2 x) inter -> hidden; routing not included."""
+    active, tokens, hidden, inter = (symbol(n) for n in ("active", "tokens", "hidden", "inter"))
+    width = inter * (2 if gated else 1)
+    stored = weight_dtype or dtype
+
+    def grouped(n: Expr, k: Expr, data: TensorSpec, out: TensorSpec) -> Operator:
+        weight = _spec((active, n, k), stored, WEIGHT)
+        dims = (("b", active), ("m", tokens), ("n", n), ("k", k))
+        return Operator("grouped_gemm", "hwsim.grouped_linear", dims, (data, weight), (out,))
+
+    data = _spec((active, tokens, hidden), dtype, INPUT)
+    wide, narrow = (
+        _spec((active, tokens, width), dtype, ACTIVATION),
+        _spec((active, tokens, inter), dtype, ACTIVATION),
+    )
+    out = _spec((active, tokens, hidden), dtype, ACTIVATION)
+    act = Operator("pointwise", "aten.silu", (), (wide,), (narrow,))
+    return _graph(
+        "expert mlp",
+        dtype,
+        [
+            (grouped(width, hidden, data, wide), (0, 1), (2,)),
+            (act, (2,), (3,)),
+            (grouped(hidden, inter, narrow, out), (3, 4), (5,)),
+        ],
+    )
