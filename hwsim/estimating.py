@@ -42,6 +42,7 @@ def estimate(
     kv: str | None = None,
     stack: str | Stack = "compiled",
     strict: bool = False,
+    warm: bool = False,
     price: Any = None,
     overrides: Mapping[str, Any] | None = None,
     **symbols: Any,
@@ -50,13 +51,14 @@ def estimate(
 
     Sizes, `device.` fields in `overrides` and coefficients may be numpy arrays: they broadcast against each other
     and every numeric field of the result has the broadcast shape. A list of devices gives a list of estimates.
-    `price` is USD per hour; `strict` refuses a graph with ops no rule knows.
+    `price` is USD per hour; `strict` refuses a graph with ops no rule knows; `warm` is a run that repeats another on
+    the same data, so that what fits on chip is still there.
     """
     if isinstance(device, (list, tuple)):
         return [
             estimate(
                 model, one, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype, weights=weights, kv=kv,
-                stack=stack, strict=strict, price=price, overrides=overrides, **symbols,
+                stack=stack, strict=strict, warm=warm, price=price, overrides=overrides, **symbols,
             )
             for one in device
         ]  # fmt: skip
@@ -75,7 +77,7 @@ def estimate(
         )
     warnings: list[str] = []
     precision = _precision(graph, machine_device, dtype, weights, kv, warnings)
-    table = lower(graph, precision, chosen)
+    table = lower(graph, precision, chosen, warm=warm)
     coefficients = coefficients_for(machine_device).replace(changes["coefficient"])
     machine = build_machine(machine_device, chosen, coefficients, _dtypes(table))
     shape = _shape(bound, machine, price)

@@ -31,16 +31,16 @@ RESIDENT_ROLES = {
     "gradient": "gradients",
     "optimizer": "optimizer",
 }
-_CACHE: OrderedDict[tuple[int, Precision, str, tuple[str, ...], float], tuple[OperatorGraph, OpTable]] = (
+_CACHE: OrderedDict[tuple[int, Precision, str, tuple[str, ...], bool], tuple[OperatorGraph, OpTable]] = (
     OrderedDict()
 )
 _CACHED = 64
 _LOCK = Lock()
 
 
-def lower(graph: OperatorGraph, precision: Precision, stack: Stack) -> OpTable:
-    """The `OpTable` of `graph` under `stack` in `precision`."""
-    key = (id(graph), precision, stack.attention_kernel, stack.passes, stack.allocator_round_byte)
+def lower(graph: OperatorGraph, precision: Precision, stack: Stack, *, warm: bool = False) -> OpTable:
+    """The `OpTable` of `graph` under `stack` in `precision`; `warm` when it is run again and again on the same data."""
+    key = (id(graph), precision, stack.attention_kernel, stack.passes, warm)
     with _LOCK:
         if key in _CACHE:
             _CACHE.move_to_end(key)
@@ -50,7 +50,7 @@ def lower(graph: OperatorGraph, precision: Precision, stack: Stack) -> OpTable:
         if name not in PASSES:
             raise HwsimError(f"stack '{stack.id}' names pass {name!r}; passes are {', '.join(PASSES)}")
         passed = PASSES[name](passed)
-    table = build_table(passed)
+    table = build_table(passed, warm=warm)
     with _LOCK:
         _CACHE[key] = (graph, table)
         while len(_CACHE) > _CACHED:
@@ -58,14 +58,14 @@ def lower(graph: OperatorGraph, precision: Precision, stack: Stack) -> OpTable:
     return table
 
 
-def build_table(graph: OperatorGraph) -> OpTable:
+def build_table(graph: OperatorGraph, *, warm: bool = False) -> OpTable:
     """Rows, reuse distances and live sets of a graph whose passes are done."""
     sizes = _Sizes()
     operators = list({id(node.operator): node.operator for node in graph.nodes}.values())
     works = {id(operator): work_of(operator) for operator in operators}
     traffic = {id(o): _Traffic(o, works[id(o)], sizes) for o in operators}
     storage_sizes = [(sizes.index(s.elements), dtype_bits(s.dtype) / 8) for s in graph.storages]
-    classes, distances = _reuse(graph, works, traffic, len(sizes.exprs))
+    classes, distances = _reuse(graph, works, traffic, len(sizes.exprs), warm)
     rows, row_of_node = _rows(graph, works, classes)
     resident, live = _live_sets(graph, storage_sizes, len(sizes.exprs))
     return OpTable(
@@ -108,25 +108,23 @@ class _Traffic:
 
 
 def _reuse(
-    graph: OperatorGraph, works: dict[int, Work], traffic: dict[int, _Traffic], sizes: int
+    graph: OperatorGraph, works: dict[int, Work], traffic: dict[int, _Traffic], sizes: int, warm: bool
 ) -> tuple[list[tuple[tuple[int, ...], tuple[int, ...]]], NDArray[np.float64]]:
     """Reuse class of every operand of every node, and the distance of each class as a linear form.
 
     The distance of a read is what the ops since the last touch of that storage moved; of a write, what is moved
     until its last use, after which the memory is handed on. First touches and values that outlive the run have none,
-    and a touch of a part (a row appended to a KV cache) says nothing about the rest.
+    and a touch of a part (a row appended to a KV cache) says nothing about the rest. A `warm` run follows another on
+    the same data: first touches reach back into it, and results are overwritten by the next.
     """
-    nodes = graph.nodes
-    cumulative = np.zeros((len(nodes) + 1, sizes))
+    nodes, count = graph.nodes, len(graph.nodes)
+    runs = 2 if warm else 1
+    moved = np.zeros((count, sizes))
     for index, node in enumerate(nodes):
         for size, width in traffic[id(node.operator)].terms:
-            cumulative[index + 1, size] += width
-    np.cumsum(cumulative, axis=0, out=cumulative)
-    last_use: dict[int, int] = {}
-    for index, node in enumerate(nodes):
-        for storage in (*node.reads, *node.writes):
-            last_use[storage] = index
-    end = graph.length
+            moved[index, size] += width
+    cumulative = np.concatenate([np.zeros((1, sizes)), np.cumsum(np.tile(moved, (runs, 1)), axis=0)])
+    last_use = {s: index for index, node in enumerate(nodes) for s in (*node.reads, *node.writes)}
     known: dict[bytes, int] = {}
     forms: list[NDArray[np.float64]] = []
 
@@ -138,24 +136,25 @@ def _reuse(
             forms.append(form)
         return known[key]
 
+    def write_class(storage: int, index: int) -> int:
+        if graph.storages[storage].freed_at < graph.length and last_use[storage] != index:
+            return class_of(index, last_use[storage])
+        return class_of(0, count) if warm else NEVER
+
     touched: dict[tuple[int, str], int] = {}  # (storage, elements touched) -> op; whole touches under ""
     classes = []
-    for index, node in enumerate(nodes):
-        work = works[id(node.operator)]
-        reads = []
-        for storage, amount in zip(node.reads, work.reads, strict=True):
-            last = max(touched.get((storage, ""), NEVER), touched.get((storage, amount.text), NEVER))
-            reads.append(NEVER if last == NEVER else class_of(last, index))
-        writes = [
-            NEVER
-            if graph.storages[s].freed_at >= end or last_use[s] == index
-            else class_of(index, last_use[s])
-            for s in node.writes
-        ]
-        classes.append((tuple(reads), tuple(writes)))
+    for position in range(runs * count):
+        index = position % count
+        node, work = nodes[index], works[id(nodes[index].operator)]
+        if position >= (runs - 1) * count:
+            reads = []
+            for storage, amount in zip(node.reads, work.reads, strict=True):
+                last = max(touched.get((storage, ""), NEVER), touched.get((storage, amount.text), NEVER))
+                reads.append(NEVER if last == NEVER else class_of(last, position))
+            classes.append((tuple(reads), tuple(write_class(s, index) for s in node.writes)))
         amounts = zip((*node.reads, *node.writes), (*work.reads, *work.writes), strict=True)
         for storage, amount in amounts:
-            touched[storage, "" if amount is graph.storages[storage].elements else amount.text] = index
+            touched[storage, "" if amount is graph.storages[storage].elements else amount.text] = position
     return classes, np.array(forms) if forms else np.zeros((0, sizes))
 
 
