@@ -314,6 +314,77 @@ def estimate(
 
 
 @app.command()
+def advise(
+    model: Model,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="DEV",
+            help="An id, an alias, a profile.toml, or local.",
+            autocompletion=_complete_device,
+        ),
+    ],
+    goal: Annotated[
+        str, typer.Option(metavar="G", help="Rank by latency, throughput, energy, memory or cost.")
+    ] = "latency",
+    phase: Phase = "forward",
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Sequences or images at once.")] = None,
+    seq: Annotated[int | None, typer.Option(metavar="N", help="New tokens per sequence.")] = None,
+    context: Annotated[int | None, typer.Option(metavar="N", help="Tokens already cached.")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="D", help="Of the arithmetic.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="D", help="Of the weights in memory.")] = None,
+    kv: Annotated[str | None, typer.Option(metavar="D", help="Of the KV cache.")] = None,
+    stack: Annotated[
+        str, typer.Option(metavar="S", help="The software: eager, compiled or engine.")
+    ] = "compiled",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a size of the model, a device.PATH or a stack.KEY, with units; repeatable.",
+        ),
+    ] = None,
+    as_json: Json = False,
+    strict: Strict = False,
+    price: Annotated[
+        str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")
+    ] = None,
+) -> None:
+    """What another dtype, stack, kernel, batch, precision or device would buy, and which limit it relieves.
+
+    \b
+    hwsim advise llama-3-8b -d h100-sxm --phase decode --batch 8 --context 4096
+    hwsim advise bert-base -d l4 --batch 8 --goal energy
+    """
+    import hwsim
+    from reports.advice import advice_table
+
+    advice = hwsim.advise(
+        model,
+        device,
+        goal=goal,
+        phase=phase,
+        batch=batch,
+        seq=seq,
+        context=context,
+        dtype=dtype,
+        weights=weights,
+        kv=kv,
+        stack=stack,
+        strict=strict,
+        price=_price(price),
+        overrides=_settings(settings),
+    )
+    if as_json:
+        _print_json(advice.to_dict())
+    else:
+        _show(advice_table(advice))
+
+
+@app.command()
 def trace(
     model: Model,
     phase: Phase = "forward",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from graphs.catalog import entries as models
     from graphs.serial import load_graph
 
+    from hwsim.advice import Advice
+    from hwsim.advising import advise
     from hwsim.errors import HwsimError
     from hwsim.estimating import estimate
     from hwsim.lower import lower
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from hwsim.tracing import trace
 
 _PUBLIC = {
+    "advise": ("hwsim.advising", "advise"),
+    "Advice": ("hwsim.advice", "Advice"),
     "estimate": ("hwsim.estimating", "estimate"),
     "Estimate": ("hwsim.result", "Estimate"),
     "HwsimError": ("hwsim.errors", "HwsimError"),
@@ -38,8 +42,10 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Advice",
     "Estimate",
     "HwsimError",
+    "advise",
     "device",
     "devices",
     "estimate",
