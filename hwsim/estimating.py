@@ -17,6 +17,7 @@ from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.evaluate import Evaluator, Totals
 from hwsim.fitted import Coefficients, coefficients_for
+from hwsim.lifetimes import live_bytes
 from hwsim.lower import lower
 from hwsim.machine import MATRIX, VECTOR, Machine, build_machine
 from hwsim.optable import OpTable
@@ -434,12 +435,13 @@ def _timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[Time
     overhead = _overhead_per_kernel(table, values.seconds, totals)
     start = 0.0
     events = []
-    for node, index in zip(table.graph.nodes, table.row_of_node.tolist(), strict=True):
+    held = live_bytes(table.graph, evaluator.sizes).tolist()
+    for node, index, live in zip(table.graph.nodes, table.row_of_node.tolist(), held, strict=True):
         duration = float(values.seconds[index]) + overhead
         row = table.rows[index]
         bound = _row_bound(float(values.compute_s[index]), float(values.memory_s[index]), overhead)
         kind = row.operator.members[0].kind if row.operator.members else row.operator.kind
-        events.append(TimelineEvent(start_s=start, duration_s=duration, name=row.operator.name, kind=kind, module=table.graph.modules[node.module], bound=bound))  # fmt: skip
+        events.append(TimelineEvent(start_s=start, duration_s=duration, name=row.operator.name, kind=kind, module=table.graph.modules[node.module], bound=bound, live_bytes=live))  # fmt: skip
         start += duration
     return events
 

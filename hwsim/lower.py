@@ -18,18 +18,12 @@ from graphs.workload import Precision, dtype_bits
 from numpy.typing import NDArray
 
 from hwsim.errors import HwsimError
+from hwsim.lifetimes import RESIDENT_ROLES, lifetimes
 from hwsim.optable import NEVER, LinearForms, OpTable, Row
 
 PASSES: dict[str, Callable[[OperatorGraph], OperatorGraph]] = {
     "fusion": fuse,
     "pointwise_fusion": lambda graph: fuse(graph, epilogue=False),
-}
-RESIDENT_ROLES = {
-    WEIGHT: "weights",
-    "buffer": "weights",
-    KV: "kv_cache",
-    "gradient": "gradients",
-    "optimizer": "optimizer",
 }
 _CACHE: OrderedDict[tuple[int, Precision, str, tuple[str, ...], bool], tuple[OperatorGraph, OpTable]] = (
     OrderedDict()
@@ -193,25 +187,15 @@ def _live_sets(
     graph: OperatorGraph, storage_sizes: list[tuple[int, float]], sizes: int
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Bytes that stay all along by role, and the undominated live sets of everything else."""
-    born: dict[int, int] = {}
-    for node in graph.nodes:
-        for storage in node.writes:
-            born.setdefault(storage, node.at)
-    used = {s for node in graph.nodes for s in (*node.reads, *node.writes)}
     resident = {name: np.zeros(sizes) for name in ("weights", "kv_cache", "gradients", "optimizer")}
-    length = graph.length
-    change = np.zeros((length + 2, sizes))
-    for index, storage in enumerate(graph.storages):
+    for storage, (size, width) in zip(graph.storages, storage_sizes, strict=True):
+        if storage.role in RESIDENT_ROLES:
+            resident[RESIDENT_ROLES[storage.role]][size] += width
+    change = np.zeros((graph.length + 2, sizes))
+    for index, start, stop in lifetimes(graph):
         size, width = storage_sizes[index]
-        name = RESIDENT_ROLES.get(storage.role)
-        if name is not None:
-            resident[name][size] += width
-            continue
-        if index not in used and storage.allocated_at >= 0:
-            continue  # a value that fusion keeps in registers, or a mask nobody builds any more
-        start = max(0, min(born.get(index, storage.allocated_at), storage.allocated_at))
         change[start, size] += width
-        change[min(max(storage.freed_at, start), length) + 1, size] -= width
+        change[stop + 1, size] -= width
     np.cumsum(change, axis=0, out=change)
     return resident, pareto(change[[node.at for node in graph.nodes]] if graph.nodes else change[:1])
 

@@ -64,6 +64,7 @@ class TimelineEvent:
     kind: str
     module: str
     bound: str
+    live_bytes: float = 0.0  # activations held meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
