@@ -97,6 +97,26 @@ Model = Annotated[
     ),
 ]
 Phase = Annotated[str, typer.Option(metavar="P", help="One of those that `hwsim models` lists.")]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Sequences or images at once.")]
+Seq = Annotated[int | None, typer.Option(metavar="N", help="New tokens per sequence.")]
+Context = Annotated[int | None, typer.Option(metavar="N", help="Tokens already cached.")]
+Dtype = Annotated[
+    str | None, typer.Option(metavar="D", help="Of the arithmetic; the model's own if not given.")
+]
+Weights = Annotated[
+    str | None, typer.Option(metavar="D", help="Of the weights in memory, such as int4:g128.")
+]
+Kv = Annotated[str | None, typer.Option(metavar="D", help="Of the KV cache, such as fp8.")]
+Software = Annotated[str, typer.Option(metavar="S", help="The software: eager, compiled or engine.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a size of the model, a device.PATH or a stack.KEY, with units; repeatable.",
+    ),
+]
+Price = Annotated[str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model with operators no rule knows.")]
 
@@ -233,36 +253,21 @@ def estimate(
         ),
     ],
     phase: Phase = "forward",
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Sequences or images at once.")] = None,
-    seq: Annotated[int | None, typer.Option(metavar="N", help="New tokens per sequence.")] = None,
-    context: Annotated[int | None, typer.Option(metavar="N", help="Tokens already cached.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="D", help="Of the arithmetic; the model's own if not given.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="D", help="Of the weights in memory, such as int4:g128.")
-    ] = None,
-    kv: Annotated[str | None, typer.Option(metavar="D", help="Of the KV cache, such as fp8.")] = None,
-    stack: Annotated[
-        str, typer.Option(metavar="S", help="The software: eager, compiled or engine.")
-    ] = "compiled",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a size of the model, a device.PATH or a stack.KEY, with units; repeatable.",
-        ),
-    ] = None,
+    batch: Batch = None,
+    seq: Seq = None,
+    context: Context = None,
+    dtype: Dtype = None,
+    weights: Weights = None,
+    kv: Kv = None,
+    stack: Software = "compiled",
+    settings: Settings = None,
     by: Annotated[
         str | None, typer.Option(metavar="WHAT", help="Also a table by op, kind or module.")
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Lines of that table.")] = 20,
     as_json: Json = False,
     strict: Strict = False,
-    price: Annotated[
-        str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")
-    ] = None,
+    price: Price = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the roofline to a .png or .svg file.")
     ] = None,
@@ -330,28 +335,17 @@ def advise(
         str, typer.Option(metavar="G", help="Rank by latency, throughput, energy, memory or cost.")
     ] = "latency",
     phase: Phase = "forward",
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Sequences or images at once.")] = None,
-    seq: Annotated[int | None, typer.Option(metavar="N", help="New tokens per sequence.")] = None,
-    context: Annotated[int | None, typer.Option(metavar="N", help="Tokens already cached.")] = None,
-    dtype: Annotated[str | None, typer.Option(metavar="D", help="Of the arithmetic.")] = None,
-    weights: Annotated[str | None, typer.Option(metavar="D", help="Of the weights in memory.")] = None,
-    kv: Annotated[str | None, typer.Option(metavar="D", help="Of the KV cache.")] = None,
-    stack: Annotated[
-        str, typer.Option(metavar="S", help="The software: eager, compiled or engine.")
-    ] = "compiled",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a size of the model, a device.PATH or a stack.KEY, with units; repeatable.",
-        ),
-    ] = None,
+    batch: Batch = None,
+    seq: Seq = None,
+    context: Context = None,
+    dtype: Dtype = None,
+    weights: Weights = None,
+    kv: Kv = None,
+    stack: Software = "compiled",
+    settings: Settings = None,
     as_json: Json = False,
     strict: Strict = False,
-    price: Annotated[
-        str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")
-    ] = None,
+    price: Price = None,
 ) -> None:
     """What another dtype, stack, kernel, batch, precision or device would buy, and which limit it relieves.
 
