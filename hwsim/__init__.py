@@ -1,7 +1,9 @@
-"""hwsim: how long, how many joules, does it fit, what limits it: transformers on hardware, from one traced graph.
+"""hwsim: how long, how many joules, does it fit, what limits it: transformers on hardware, from one trace.
 
-`estimate` answers for one point or for arrays of design points, `trace` gives a model's operator graph, `device` and
-`devices` the machines, `models` and `model` the built-in models. Nothing here imports torch; tracing does when needed.
+`estimate` answers for one point or for arrays of design points, `request` for a prompt and the tokens after
+it; `compare` puts models and devices side by side, `advise` says what a change would buy. `trace` gives a
+model's operator graph, `device` and `devices` the machines, `models` and `model` the built-in models. Nothing
+here imports torch; tracing does when needed.
 """
 
 from __future__ import annotations
@@ -14,25 +16,32 @@ check_rooms()
 
 if TYPE_CHECKING:
     from devices import device, devices
-    from graphs.catalog import find as model
     from graphs.catalog import entries as models
+    from graphs.catalog import find as model
     from graphs.serial import load_graph
-
     from hwsim.advice import Advice
     from hwsim.advising import advise
+    from hwsim.comparing import compare
+    from hwsim.comparison import Comparison
     from hwsim.errors import HwsimError
     from hwsim.estimating import estimate
     from hwsim.lower import lower
+    from hwsim.requesting import request
+    from hwsim.requests import Request
     from hwsim.result import Estimate
     from hwsim.tracing import trace
 
 _PUBLIC = {
     "advise": ("hwsim.advising", "advise"),
     "Advice": ("hwsim.advice", "Advice"),
+    "compare": ("hwsim.comparing", "compare"),
+    "Comparison": ("hwsim.comparison", "Comparison"),
     "estimate": ("hwsim.estimating", "estimate"),
     "Estimate": ("hwsim.result", "Estimate"),
     "HwsimError": ("hwsim.errors", "HwsimError"),
     "lower": ("hwsim.lower", "lower"),
+    "request": ("hwsim.requesting", "request"),
+    "Request": ("hwsim.requests", "Request"),
     "trace": ("hwsim.tracing", "trace"),
     "load_graph": ("graphs.serial", "load_graph"),
     "model": ("graphs.catalog", "find"),
@@ -43,9 +52,12 @@ _PUBLIC = {
 
 __all__ = [
     "Advice",
+    "Comparison",
     "Estimate",
     "HwsimError",
+    "Request",
     "advise",
+    "compare",
     "device",
     "devices",
     "estimate",
@@ -53,6 +65,7 @@ __all__ = [
     "lower",
     "model",
     "models",
+    "request",
     "trace",
 ]
 

@@ -1,4 +1,4 @@
-"""An estimate as the document of the JSON contract: plain lists and numbers, None for what is absent."""
+"""Results as the documents of the JSON contract: plain lists and numbers, None for what is absent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from hwsim.comparison import Comparison, Curve
+    from hwsim.requests import Request
     from hwsim.result import Estimate, OpRow
 
 BREAKDOWN = ("compute", "memory", "overhead", "communication", "power")
@@ -59,6 +61,102 @@ def estimate_document(estimate: Estimate, schema: str, *, ops: bool) -> dict[str
         "warnings": list(e.warnings),
         "provenance": _keyed(e.provenance, PROVENANCE),
     }
+
+
+def request_document(request: Request, schema: str) -> dict[str, Any]:
+    """The document of a whole request."""
+    r, decode = request, request.decode
+    steps = None if decode is None else decode.latency_s
+    return {
+        "schema": schema,
+        "model": r.model,
+        "device": r.device,
+        "workload": {
+            "prompt": plain(r.prompt),
+            "generate": plain(r.generate),
+            "sizes": plain({name: value for name, value in r.prefill.sizes.items() if name != "seq"}),
+            "dtype": r.dtype,
+            "stack": r.stack,
+            "parallel": plain(r.prefill.parallel),
+        },
+        "latency_s": plain({"value": r.latency_s, "low": r.latency_low_s, "high": r.latency_high_s}),
+        "ttft_s": plain({"value": r.ttft_s, "low": r.ttft_low_s, "high": r.ttft_high_s}),
+        "tpot_s": plain({"value": r.tpot_s, "low": r.tpot_low_s, "high": r.tpot_high_s})
+        | {"first": _end(steps, 0), "last": _end(steps, -1)},
+        "breakdown_s": _keyed(r.breakdown_s, BREAKDOWN),
+        "bound": {"prefill": plain(r.prefill.bound), "decode": plain(r.decode_bound)},
+        "energy_j": plain(
+            {
+                "value": r.energy_j,
+                "prefill": r.energy_prefill_j,
+                "decode": r.energy_decode_j,
+                "per_token": r.energy_per_token_j,
+            }
+        ),
+        "average_power_w": plain(r.average_power_w),
+        "memory_bytes": _keyed(r.memory_bytes, MEMORY) | {"fits": plain(r.fits)},
+        "flops": plain(r.flops),
+        "dram_bytes": plain(r.dram_bytes),
+        "params": r.prefill.params,
+        "throughput": plain(
+            {
+                "generated_tokens_per_s": r.generated_tokens_per_s,
+                "total_tokens_per_s": r.total_tokens_per_s,
+                "decode_tokens_per_s": r.decode_tokens_per_s,
+            }
+        ),
+        "cost_usd": plain(r.cost_usd),
+        "usd_per_million_tokens": plain(r.usd_per_million_tokens),
+        "warnings": list(r.warnings),
+        "provenance": _keyed(r.provenance, PROVENANCE),
+    }
+
+
+def comparison_document(comparison: Comparison, schema: str) -> dict[str, Any]:
+    """The document of a comparison; lists are aligned with the values compared over."""
+    c = comparison
+    axis = None if c.axis is None else {"name": c.axis.name, "values": plain(c.axis.values)}
+    return {
+        "schema": schema,
+        "phase": c.phase,
+        "metric": c.metric.name,
+        "over": axis,
+        "curves": [_curve(c, curve) for curve in c.curves],
+        "crossovers": [
+            {field.name: plain(getattr(one, field.name)) for field in fields(one)} for one in c.crossovers
+        ],
+        "notes": list(c.notes),
+        "warnings": list(c.warnings),
+    }
+
+
+def _curve(comparison: Comparison, curve: Curve) -> dict[str, Any]:
+    first = curve.estimates[0]
+    lists = {
+        "latency_s": curve.latency_s,
+        "energy_j": curve.energy_j,
+        "peak_memory_bytes": curve.peak_memory_bytes,
+        "tokens_per_s": curve.tokens_per_s,
+        "fits": curve.fits,
+    }
+    aligned = {
+        name: None if values is None else plain(comparison.aligned(curve, values))
+        for name, values in lists.items()
+    }
+    return {
+        "model": curve.model,
+        "device": curve.device,
+        "dtype": first.dtype,
+        "stack": first.stack,
+        **aligned,
+        "excluded": curve.excluded or None,
+        "tier": first.provenance.get("tier"),
+    }
+
+
+def _end(steps: Any, index: int) -> Any:
+    """The first or the last decode step."""
+    return None if steps is None else plain(steps[index])
 
 
 def plain(value: Any) -> Any:

@@ -222,3 +222,8 @@ class Estimate:
 
     def to_json(self, *, ops: bool = True) -> str:
         return json.dumps(self.to_dict(ops=ops), allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        from hwsim.notebook import estimate_html
+
+        return estimate_html(self)

@@ -34,6 +34,8 @@ _KINDS = {
     MOVEMENT: ("copy", "kv_append", "gather", "scatter"),
     LINKS: ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", "collective"),
 }
+# for curves that stand for no family; the darker ones first, as lines are thin
+CURVES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _FAMILY = {kind: family for family, kinds in _KINDS.items() for kind in kinds}
 FAMILIES = (*_KINDS, OTHER)
 

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from hwsim.requests import Request
 from hwsim.result import Estimate, GroupRow
 from reports.numbers import UNKNOWN, byte_count, percent, quantity, scale_of, seconds, significant
 
@@ -21,7 +22,7 @@ _BOUND = {
     "communication": "links between devices",
     "power": "the power limit",
 }
-_MEMORY = {
+MEMORY = {
     "weights": "weights",
     "kv_cache": "KV cache",
     "activations": "activations",
@@ -59,11 +60,11 @@ def estimates_table(estimates: Sequence[Estimate]) -> RenderableType:
         table.add_row(
             Text(e.device),
             seconds(number(e.latency_s)),
-            _plain_rate(e.tokens_per_s if in_tokens else e.samples_per_s),
+            plain_rate(e.tokens_per_s if in_tokens else e.samples_per_s),
             quantity(number(e.energy_j), "J", small=True),
             quantity(number(e.average_power_w), "W", small=True),
             byte_count(number(e.peak_memory_bytes)),
-            _fits(e),
+            fits_word(e),
             str(e.bound),
             percent(number(e.mfu)),
         )
@@ -130,18 +131,18 @@ def _lines(e: Estimate) -> list[tuple[str, str]]:
     lines = [
         ("workload", workload(e)),
         ("latency", _latency(e)),
-        ("", _parts(e.breakdown_s, _BOUND_SHORT, "s")),
+        ("", parts_line(e.breakdown_s, _BOUND_SHORT, "s")),
         ("bound", _bound(e)),
         ("energy", quantity(number(e.energy_j), "J", small=True)),
-        ("", _parts(e.energy_by_j, _ENERGY, "J")),
+        ("", parts_line(e.energy_by_j, _ENERGY, "J")),
         ("power", _power(e)),
         ("throughput", _throughput(e)),
-        ("memory", _memory(e)),
-        ("", _parts(e.memory_bytes, _MEMORY, "B")),
+        ("memory", memory_line(e)),
+        ("", parts_line(e.memory_bytes, MEMORY, "B")),
         ("work", _work(e)),
         ("utilisation", _utilisation(e)),
         ("cost", _cost(e)),
-        ("tier", _tier(e)),
+        ("tier", tier_line(e)),
     ]
     return [(label, text) for label, text in lines if text]
 
@@ -154,7 +155,7 @@ def _latency(e: Estimate) -> str:
     return f"{seconds(value)} (interval {seconds(low)} to {seconds(high)})"
 
 
-def _parts(values: Mapping[str, Any], names: Mapping[str, str], unit: str) -> str:
+def parts_line(values: Mapping[str, Any], names: Mapping[str, str], unit: str) -> str:
     """The parts that are not zero, all with the prefix of the largest."""
     parts = {label: number(values.get(key)) for key, label in names.items()}
     shown = {label: value for label, value in parts.items() if value}
@@ -186,18 +187,20 @@ def _power(e: Estimate) -> str:
 
 
 def _throughput(e: Estimate) -> str:
-    samples = f"{_plain_rate(e.samples_per_s)} samples/s"
-    return samples if e.tokens_per_s is None else f"{_plain_rate(e.tokens_per_s)} tokens/s, {samples}"
+    samples = f"{plain_rate(e.samples_per_s)} samples/s"
+    return samples if e.tokens_per_s is None else f"{plain_rate(e.tokens_per_s)} tokens/s, {samples}"
 
 
-def _plain_rate(value: Any) -> str:
+def plain_rate(value: Any) -> str:
+    """A rate without its unit, which stands beside it or in the head of a column."""
     return quantity(number(value), "")
 
 
-def _memory(e: Estimate) -> str:
+def memory_line(e: Estimate | Request) -> str:
+    """Peak and capacity, and whether it fits."""
     total = byte_count(number(e.peak_memory_bytes))
     capacity = number(e.memory_bytes.get("capacity"))
-    verdict = {"yes": "fits", "NO": "DOES NOT FIT", UNKNOWN: "capacity unknown"}[_fits(e)]
+    verdict = {"yes": "fits", "NO": "DOES NOT FIT", UNKNOWN: "capacity unknown"}[fits_word(e)]
     return f"{total} of {byte_count(capacity)}: {verdict}"
 
 
@@ -225,7 +228,8 @@ def _cost(e: Estimate) -> str:
     return ", ".join(parts)
 
 
-def _tier(e: Estimate) -> str:
+def tier_line(e: Estimate | Request) -> str:
+    """What the numbers rest on and how wide the interval is for it."""
     tier = str(e.provenance.get("tier", UNKNOWN))
     named = {"datasheet": "datasheet only, uncalibrated"}.get(tier, tier)
     value, low, high = (number(x) for x in (e.latency_s, e.latency_low_s, e.latency_high_s))
@@ -234,7 +238,8 @@ def _tier(e: Estimate) -> str:
     return f"{named} (latency -{percent(1 - low / value)} / +{percent(high / value - 1)})"
 
 
-def _fits(e: Estimate) -> str:
+def fits_word(e: Estimate | Request) -> str:
+    """`yes`, `NO`, or a dash where the capacity is unknown."""
     if e.memory_bytes.get("capacity") is None:
         return UNKNOWN
     return "yes" if e.fits else "NO"
