@@ -1,4 +1,4 @@
-"""The choice among an engine's candidates: the cheapest by its complete price at nominal clock."""
+"""The choice among an engine's candidates: the cheapest by its complete price at a clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHOLE = 20_000  # candidates x rows x points up to which all candidates are pric
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Index of the chosen candidate and what it costs: seconds, and its compute and memory part's limits, [R, P]."""
+    """Index of the chosen candidate and its price, [R, P]: seconds, and the two limits that they combine."""
 
     index: NDArray[np.intp]
     seconds: Array
@@ -26,134 +26,157 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Seconds and amounts of all candidates, each broadcastable to [C, R, P]; DRAM bytes shared by them [R, P]."""
+    """Seconds at nominal clock and executed FLOP of all candidates, each [C or 1, R or 1, P or 1].
+
+    DRAM seconds [R, P or 1] are the same for every candidate. That, and energy that no choice changes, is why
+    a faster or larger machine is never slower, however candidates change places.
+    """
 
     compute: Array
     onchip_s: Array
-    extra: Array
-    slowdown: Array
     executed: Array
-    dram: Array
-    byte_per_s: Any
+    dram_s: Array
     overlap: Any
 
-    def cheapest(self, least: Array) -> Choice:
-        """The cheapest per row and point; `least` [R] are seconds of DRAM traffic no point can avoid."""
+    def cheapest(self, least: Array, clock: Array | None = None) -> Choice:
+        """The cheapest per row and point, ties to the fewest executed FLOP.
+
+        `least` [R] are seconds of DRAM traffic no point can avoid. A relative `clock` [P] slows the core and
+        its on-chip level, not DRAM.
+        """
         shape = np.broadcast_shapes(
-            self.compute.shape, self.onchip_s.shape, self.extra.shape, self.slowdown.shape, self.dram.shape,
-            (1, 1, np.size(self.byte_per_s)), (1, 1, np.size(self.overlap)),
+            self.compute.shape, self.onchip_s.shape, (1, *self.dram_s.shape), (1, 1, np.size(self.overlap)),
+            (1, 1, 1 if clock is None else clock.size),
         )  # fmt: skip
-        if shape[0] == 1 or np.prod(shape) <= WHOLE:
-            return self._of_all(shape)
-        parts = (self.compute, self.onchip_s, self.slowdown, self.extra)
-        if np.ndim(self.overlap) == 0 and all(a.ndim == 0 or a.shape[-1] == 1 for a in parts):
-            return self._by_rank(shape, least)
-        return self._one_by_one(shape)
-
-    def pick(self, candidates: Array, index: NDArray[np.intp], points: Any = None) -> Array:
-        """An array over candidates at each point's choice `index` [R, P]; with `points`, at some points only."""
-        if candidates.ndim < 2:
-            return candidates
-        if candidates.ndim == 3 and candidates.shape[0] > 1:
-            rows = np.arange(index.shape[0])[:, None] if candidates.shape[1] > 1 else 0
-            at: Any = 0 if candidates.shape[2] == 1 else np.arange(index.shape[1])
-            chosen = index
-            if points is not None and index.shape[1] > 1:
-                chosen, at = index[:, points], at if candidates.shape[2] == 1 else points
-            return np.asarray(candidates[chosen, rows, at])
-        plane = candidates.reshape(candidates.shape[-2:])
-        return plane[:, points] if points is not None and plane.shape[1] > 1 else plane
-
-    def seconds_at(self, index: NDArray[np.intp], points: Any = None) -> tuple[Array, Array, Array]:
-        """Compute, DRAM and on-chip seconds of the chosen, at all or some points."""
-        compute, onchip_s, extra, slowdown, dram = (
-            self.pick(a, index, points)
-            for a in (self.compute, self.onchip_s, self.extra, self.slowdown, self.dram)
-        )
-        rate = self.byte_per_s if points is None or not np.ndim(self.byte_per_s) else self.byte_per_s[points]
-        return compute, (dram + extra) * (slowdown / rate), onchip_s
-
-    def _price(self, part: Any) -> tuple[Array, Array, Array]:
-        """Seconds, compute and memory of a slice of the candidates."""
-        compute, onchip_s, extra, slowdown = (
-            a[part if a.shape[0] > 1 else 0] if a.ndim == 3 else a
-            for a in (self.compute, self.onchip_s, self.extra, self.slowdown)
-        )
-        memory = np.maximum((self.dram + extra) * (slowdown / self.byte_per_s), onchip_s)
-        return combine(compute, memory, self.overlap), compute, memory
-
-    def _of_all(self, shape: tuple[int, ...]) -> Choice:
         if shape[0] == 1:
-            seconds, compute, memory = self._price(0)
+            seconds, compute, memory = self._price(0, clock)
             index = np.zeros((shape[1], 1), dtype=np.intp)
             return Choice(index=index, seconds=seconds, compute=compute, memory=memory)
-        memory = np.maximum((self.dram + self.extra) * (self.slowdown / self.byte_per_s), self.onchip_s)
-        seconds = np.broadcast_to(combine(self.compute, memory, self.overlap), shape)
-        index = np.argmin(seconds, axis=0)
-        best, compute, memory = (
-            np.take_along_axis(np.broadcast_to(a, shape), index[None], axis=0)[0]
-            for a in (seconds, self.compute, memory)
-        )
-        return Choice(index=index, seconds=best, compute=compute, memory=memory)
+        if np.prod(shape) <= WHOLE:
+            return self._of_all(shape, clock)
+        constant = self.compute.shape[2] == self.onchip_s.shape[2] == self.executed.shape[2] == 1
+        if constant and np.ndim(self.overlap) == 0:
+            return self._by_rank(shape, least if clock is None else np.zeros(1), clock)
+        return self._one_by_one(shape, clock)
 
-    def _one_by_one(self, shape: tuple[int, ...]) -> Choice:
-        best = [np.array(np.broadcast_to(a, shape[1:])) for a in self._price(0)]
+    def some(self, points: NDArray[np.intp]) -> Candidates:
+        """The candidates at some of the points."""
+
+        def cut(a: Array) -> Array:
+            return a[..., points] if a.shape[-1] > 1 else a
+
+        return Candidates(
+            compute=cut(self.compute),
+            onchip_s=cut(self.onchip_s),
+            executed=cut(self.executed),
+            dram_s=cut(self.dram_s),
+            overlap=self.overlap[points] if np.ndim(self.overlap) else self.overlap,
+        )
+
+    def executed_by(self, index: NDArray[np.intp]) -> Array:
+        """FLOP the chosen candidates execute, [R, P or 1]."""
+        return _pick(self.executed, index)
+
+    def held(self, index: NDArray[np.intp]) -> Candidates:
+        """These candidates with the choice already made: one per row and point."""
+        compute, onchip_s, executed = (
+            _pick(a, index)[None] for a in (self.compute, self.onchip_s, self.executed)
+        )
+        return Candidates(
+            compute=compute, onchip_s=onchip_s, executed=executed, dram_s=self.dram_s, overlap=self.overlap
+        )
+
+    def _price(self, part: Any, clock: Array | None) -> tuple[Array, Array, Array]:
+        """Seconds, compute and memory of one or a slice of the candidates."""
+        compute, onchip_s = (a[part if a.shape[0] > 1 else 0] for a in (self.compute, self.onchip_s))
+        if clock is not None:
+            compute, onchip_s = compute / clock, onchip_s / clock
+        memory = np.maximum(self.dram_s, onchip_s)
+        return combine(compute, memory, self.overlap), compute, memory
+
+    def _of_all(self, shape: tuple[int, ...], clock: Array | None) -> Choice:
+        seconds, compute, memory = (np.broadcast_to(a, shape) for a in self._price(slice(None), clock))
+        tied = seconds == seconds.min(axis=0)
+        index = np.argmin(np.where(tied, self.executed, np.inf), axis=0)
+        best = (np.take_along_axis(a, index[None], axis=0)[0] for a in (seconds, compute, memory))
+        return Choice(index=index, **dict(zip(("seconds", "compute", "memory"), best, strict=True)))
+
+    def _one_by_one(self, shape: tuple[int, ...], clock: Array | None) -> Choice:
+        best = [np.array(np.broadcast_to(a, shape[1:])) for a in self._price(0, clock)]
         index = np.zeros(shape[1:], dtype=np.intp)
         for candidate in range(1, shape[0]):
-            new = self._price(candidate)
+            new = self._price(candidate, clock)
             better = new[0] < best[0]
+            tied = new[0] == best[0]
+            if tied.any():
+                better |= tied & (_plane(self.executed, candidate) < self.executed_by(index))
             for kept, value in zip(best, new, strict=True):
                 np.copyto(kept, value, where=better)
             np.copyto(index, candidate, where=better)
         return Choice(index=index, seconds=best[0], compute=best[1], memory=best[2])
 
-    def _by_rank(self, shape: tuple[int, ...], least: Array) -> Choice:
-        """Where candidates do not vary over points: only those worth trying, the first of every row, then the second."""
+    def _by_rank(self, shape: tuple[int, ...], least: Array, clock: Array | None) -> Choice:
+        """Where candidates do not vary over points: only those worth trying, rank by rank."""
         flat = (shape[0], shape[1])
-        compute, onchip_s, slowdown, extra = (
-            np.broadcast_to(a[..., 0] if a.ndim else a, flat)
-            for a in (self.compute, self.onchip_s, self.slowdown, self.extra)
+        compute, onchip_s, executed = (
+            np.broadcast_to(a[..., 0], flat) for a in (self.compute, self.onchip_s, self.executed)
         )
-        order, kept = worth_trying(compute, onchip_s, slowdown, extra, least, self.overlap)
-        dram = np.broadcast_to(self.dram, (shape[1], self.dram.shape[1]))
+        order, kept = worth_trying(compute, onchip_s, executed, least, self.overlap)
+        dram_s = np.broadcast_to(self.dram_s, (shape[1], self.dram_s.shape[1]))
         best: list[Array] = []
-        index = np.broadcast_to(order[0][:, None], shape[1:])
+        index = np.array(np.broadcast_to(order[0][:, None], shape[1:]))
         for rank in range(int(kept.max())):
             rows = np.flatnonzero(kept > rank)
             cell = (order[rank, rows], rows)
-            memory = (dram if rank == 0 else dram[rows]) + extra[cell][:, None]
-            memory = memory * (slowdown[cell][:, None] / self.byte_per_s)
-            np.maximum(memory, onchip_s[cell][:, None], out=memory)
-            seconds = combine(compute[cell][:, None], memory, self.overlap)
+            part, memory = compute[cell][:, None], onchip_s[cell][:, None]
+            if clock is not None:
+                part, memory = part / clock, memory / clock
+            memory = np.maximum(dram_s if rank == 0 else dram_s[rows], memory)
+            seconds = combine(part, memory, self.overlap)
             if rank == 0:
-                memory = np.array(np.broadcast_to(memory, shape[1:]))
-                best = [seconds, np.array(np.broadcast_to(compute[cell][:, None], shape[1:])), memory]
-                index = np.array(index)
+                best = [np.array(np.broadcast_to(a, shape[1:])) for a in (seconds, part, memory)]
                 continue
             better = seconds < best[0][rows]
-            new = (seconds, compute[cell][:, None], memory)
-            for kept_part, value in zip(best, new, strict=True):
+            tied = seconds == best[0][rows]
+            if tied.any():
+                better |= tied & (executed[cell][:, None] < executed[index[rows], rows[:, None]])
+            for kept_part, value in zip(best, (seconds, part, memory), strict=True):
                 kept_part[rows] = np.where(better, value, kept_part[rows])
             index[rows] = np.where(better, cell[0][:, None], index[rows])
         return Choice(index=index, seconds=best[0], compute=best[1], memory=best[2])
 
 
 def worth_trying(
-    compute: Array, onchip_s: Array, slowdown: Array, extra: Array, least: Array, overlap: float
+    compute: Array, onchip_s: Array, executed: Array, least: Array, overlap: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Candidate order [C, R] that begins with those that may be cheapest somewhere, and their number [R].
 
-    `least` [R] are seconds of DRAM traffic no point can avoid. A candidate is out when another needs no more compute,
-    DRAM time and extra traffic, and costs no more at `least`: with more DRAM time the other stays flat until DRAM
-    outlasts its on-chip time, and from there on it is ahead in both parts.
+    `least` [R] are seconds of DRAM traffic no point can avoid. A candidate is out when another needs no more
+    compute, executes no more, and costs no more at `least`: with more DRAM time the other stays flat until
+    DRAM outlasts its on-chip time, and from there on both wait for DRAM alike. With `least` 0 this holds at
+    any clock, too.
     """
-    price = combine(compute, np.maximum(onchip_s, least * slowdown), overlap)
+    price = combine(compute, np.maximum(onchip_s, least), overlap)
     count = compute.shape[0]
     no_worse = np.ones((count, *compute.shape), dtype=bool)  # [other, one, row]
     strictly = np.zeros_like(no_worse)
-    for part in (compute, slowdown, extra, price):
+    for part in (compute, executed, price):
         no_worse &= part[:, None] <= part[None]
         strictly |= part[:, None] < part[None]
     earlier = np.arange(count)[:, None] < np.arange(count)[None]
     dominated = np.any(no_worse & (strictly | earlier[..., None]), axis=0)
     return np.argsort(dominated, axis=0, kind="stable"), np.sum(~dominated, axis=0)
+
+
+def _plane(a: Array, candidate: int) -> Array:
+    """One candidate of an array over candidates, [R or 1, P or 1]."""
+    return np.asarray(a[candidate if a.shape[0] > 1 else 0])
+
+
+def _pick(a: Array, index: NDArray[np.intp]) -> Array:
+    """An array over candidates at the choice of each row and point, [R, P or 1]."""
+    if a.shape[0] == 1:
+        return np.asarray(a[0])
+    rows: Any = np.arange(index.shape[0])[:, None] if a.shape[1] > 1 else 0
+    points: Any = np.arange(max(index.shape[1], a.shape[2])) if a.shape[2] > 1 else 0
+    return np.asarray(a[index, rows, points])

@@ -1,26 +1,28 @@
-"""The columnar evaluator: an `OpTable` on a `Machine` at many points, in chunks; one estimate is a sweep of one.
+"""The columnar evaluator: an `OpTable` on a `Machine` at many points; one estimate is a sweep of one.
 
-Per piece: DRAM bytes of all rows by linear forms, the best candidate of each row at nominal clock, one clock per
-point under the power limit, sums over rows. Points are taken in pieces that share the values of columns with few
-distinct values (`hwsim.pieces`), so that whatever depends on these alone is computed once a piece.
+Per piece: DRAM bytes of all rows by linear forms, the best candidate of each row at nominal clock, one clock
+per point under the power limit, sums over rows. Points are taken in pieces that share the values of columns
+with few distinct values (`hwsim.pieces`), so that whatever depends on these alone is computed once a piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from graphs.expressions import Environment
 
+from graphs.expressions import Environment
+from hwsim.candidates import Choice
 from hwsim.engines.demand import Array
 from hwsim.groups import Group, Priced, build_groups
 from hwsim.machine import Machine
 from hwsim.optable import OpTable
 from hwsim.pieces import Piece, pieces
-from hwsim.power import solve_clock
-from hwsim.pricing import combine, compute_part
+from hwsim.power import NOTHING, Throttled, throttle
+from hwsim.pricing import compute_part
 
 Times = list[tuple[Array, Array, Array]]
 SUMMED = ("device", "compute", "executed", "dram", "onchip", "core_j", "flop")
@@ -47,7 +49,11 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True)
 class RowValues:
-    """Per row at one point, each [rows]; times at the solved clock, for one run of the row."""
+    """Per row at one point, each [rows]; times at the solved clock, for one run of the row.
+
+    Energy holds the row's share of static power, the time between kernels dealt evenly, so that rows sum to
+    the whole.
+    """
 
     seconds: Array
     compute_s: Array
@@ -95,31 +101,42 @@ class Evaluator:
             priced.append(one)
             choice = one.choice
             share = compute_part(choice.compute, choice.memory, choice.seconds, overlap)
-            amounts = (choice.seconds, share, one.executed, one.dram_bytes, one.onchip_bytes, one.core_j)
+            executed = one.candidates.executed_by(choice.index)
+            amounts = (choice.seconds, share, executed, one.dram_bytes, one.onchip_bytes, one.core_j)
             for name, amount in zip(SUMMED, (*amounts, group.flops(values)), strict=True):
                 sums[name] = sums[name] + weighted_sum(group.counts, amount)
         nominal = np.array(np.broadcast_to(self.elapsed(sums["device"], machine), (piece.width,)))
-        clock = solve_clock(self, priced, machine, sums, nominal)
-        latency = nominal
-        slow = np.flatnonzero(clock < 1.0)
-        if slow.size:
-            some = machine.at(slow)
-            times = [one.seconds_at(slow) for one in priced]
+        clock, latency = np.ones(nominal.shape), nominal
+        slow = throttle(self, priced, machine, sums, nominal)
+        if slow is not None:
+            clock[slow.points] = slow.clock
+            seconds = self.elapsed(self.device_seconds(slow.choices), machine.at(slow.points))
             latency = nominal.copy()
-            latency[slow] = self.elapsed(self.device_seconds(times, some, clock[slow]), some)
+            latency[slow.points] = np.maximum(seconds, nominal[slow.points])
+            sums["executed"] = self._executed_again(priced, slow, sums["executed"], piece.width)
         return self._assemble(machine, values, sums, nominal, latency, clock)
 
-    def device_seconds(self, times: Times, machine: Machine, clock: Array) -> Array:
-        """Seconds of all kernels at relative `clock` [points], from (compute, DRAM, on-chip) seconds per group."""
-        overlap = machine.structure.coefficients["overlap"]
-        total = np.zeros(np.shape(clock))
-        for group, (compute, dram_s, onchip_s) in zip(self.groups, times, strict=True):
-            seconds = combine(compute / clock, np.maximum(dram_s, onchip_s / clock), overlap)
-            total = total + weighted_sum(group.counts, seconds)
+    def device_seconds(self, choices: Sequence[Choice]) -> Array:
+        """Seconds of all kernels with these candidates chosen, [points]."""
+        total = np.zeros(1)
+        for group, choice in zip(self.groups, choices, strict=True):
+            total = total + weighted_sum(group.counts, choice.seconds)
         return total
 
+    def _executed_again(
+        self, priced: Sequence[Priced], slow: Throttled, executed: Array, width: int
+    ) -> Array:
+        """FLOP executed, where slower points may have chosen other candidates."""
+        again = np.zeros(1)
+        for group, one, choice in zip(self.groups, priced, slow.choices, strict=True):
+            amount = one.candidates.some(slow.points).executed_by(choice.index)
+            again = again + weighted_sum(group.counts, amount)
+        found = np.array(np.broadcast_to(executed, (width,)))
+        found[slow.points] = again
+        return found
+
     def elapsed(self, device_s: Array, machine: Machine) -> Array:
-        """Kernels with their gaps, or the host that dispatches them, whichever takes longer; plus the first dispatch."""
+        """The longer of kernels with their gaps and the host dispatching them; plus the first dispatch."""
         stack, c = machine.stack, machine.structure.coefficients
         kernels = self.table.kernels
         on_device = device_s + kernels * (stack.launch_s + c["kernel_ramp_s"])
@@ -167,40 +184,44 @@ class Evaluator:
             raise ValueError("row values exist for a single point")
         values, machine = Environment(self.sizes), self.machine
         overlap = machine.structure.coefficients["overlap"]
-        priced = [group.price(values, machine) for group in self.groups]
-        clock = self.totals().clock
-        scale = voltage_energy(clock, machine)
+        totals = self.totals()
+        scale = voltage_energy(totals.clock, machine)
         count = len(self.table.rows)
-        out = {n: np.zeros(count) for n in ("seconds", "compute_s", "memory_s", "energy_j", "flops", "executed", "dram_bytes", "onchip_bytes")}  # fmt: skip
-        choice = [""] * count
-        for group, one in zip(self.groups, priced, strict=True):
-            compute, dram_s, onchip_s = one.seconds_at()
-            compute, memory = compute / clock, np.maximum(dram_s, onchip_s / clock)
-            index = group.rows
-            seconds = combine(compute, memory, overlap)
-            out["seconds"][index] = seconds[:, 0]
-            out["compute_s"][index] = compute_part(compute, memory, seconds, overlap)[:, 0]
-            out["memory_s"][index] = out["seconds"][index] - out["compute_s"][index]
+        out = {one.name: np.zeros(count) for one in dataclasses.fields(RowValues) if one.name != "choice"}
+        labels = [""] * count
+        for group in self.groups:
+            one, index = group.price(values, machine), group.rows
+            choice = one.choice if totals.clock == 1.0 else one.candidates.cheapest(NOTHING, totals.clock)
+            compute = compute_part(choice.compute, choice.memory, choice.seconds, overlap)
             dynamic = (one.core_j + one.onchip_bytes * machine.onchip_j_per_byte) * scale
-            out["energy_j"][index] = (dynamic + one.dram_bytes * machine.dram_j_per_byte)[:, 0]
-            out["flops"][index] = group.flops(values)[:, 0]
-            out["executed"][index] = np.broadcast_to(one.executed, (len(index), 1))[:, 0]
-            out["dram_bytes"][index] = one.dram_bytes[:, 0]
-            out["onchip_bytes"][index] = one.onchip_bytes[:, 0]
-            for position, label in zip(index, one.labels(), strict=True):
-                choice[position] = label
-        return RowValues(**out, choice=tuple(choice))
+            found = {
+                "seconds": choice.seconds,
+                "compute_s": compute,
+                "memory_s": choice.seconds - compute,
+                "energy_j": dynamic + one.dram_bytes * machine.dram_j_per_byte,
+                "flops": group.flops(values),
+                "executed": one.candidates.executed_by(choice.index),
+                "dram_bytes": one.dram_bytes,
+                "onchip_bytes": one.onchip_bytes,
+            }
+            for name, amount in found.items():
+                out[name][index] = np.broadcast_to(amount, (len(index), 1))[:, 0]
+            for position, candidate in zip(index, choice.index[:, 0], strict=True):
+                labels[position] = one.names[candidate]
+        between = (totals.latency_s - self.table.counts @ out["seconds"]) / max(1, self.table.kernels)
+        out["energy_j"] += machine.static_w * (out["seconds"] + between)
+        return RowValues(**out, choice=tuple(labels))
 
 
 def weighted_sum(counts: Array, amounts: Array) -> Array:
-    """Sum over rows of counts [R] x amounts [R, P]; einsum, because BLAS threads fight over arrays this small."""
+    """Sum over rows of counts [R] x amounts [R, P]; einsum, as BLAS threads fight over small arrays."""
     return np.asarray(
         np.einsum("r,rp->p", counts, np.broadcast_to(amounts, (counts.size, amounts.shape[-1])))
     )
 
 
 def voltage_energy(clock: Array, machine: Machine) -> Array:
-    """Core energy per operation relative to nominal: the square of voltage, which stops falling below the knee."""
+    """Core energy per operation relative to nominal: voltage squared, which stops falling below the knee."""
     knee = machine.structure.coefficients["clock_knee"]
     return np.asarray(np.maximum(clock, knee) ** 2)
 

@@ -1,4 +1,4 @@
-"""Rows of one shape that depend on the same sizes, priced together: demands from the engine, the best candidate."""
+"""Rows of one shape that depend on the same sizes, priced with the best of the engine's candidates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from graphs.expressions import Environment, Expr, total
 
+from graphs.expressions import Environment, Expr, number
 from hwsim.candidates import Candidates, Choice
 from hwsim.engines import engine
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows
@@ -22,30 +22,14 @@ _DIMS = {"gemm": ("b", "m", "n", "k"), "attention": ("b", "kv", "m", "n", "k", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced:
-    """A group with its candidates chosen; amounts per row, [rows, points] or [rows, 1]."""
+    """A group with its candidates chosen at nominal clock; amounts per row, [rows, points] or [rows, 1]."""
 
     candidates: Candidates
     choice: Choice
     core_j: Array
+    dram_bytes: Array
     onchip_bytes: Array
     names: tuple[str, ...]
-
-    @property
-    def executed(self) -> Array:
-        """FLOP the chosen candidates execute."""
-        return self.candidates.pick(self.candidates.executed, self.choice.index)
-
-    @property
-    def dram_bytes(self) -> Array:
-        return self.candidates.dram + self.candidates.pick(self.candidates.extra, self.choice.index)
-
-    def seconds_at(self, points: Any = None) -> tuple[Array, Array, Array]:
-        """Compute, DRAM and on-chip seconds at nominal clock, at all or some points."""
-        return self.candidates.seconds_at(self.choice.index, points)
-
-    def labels(self) -> list[str]:
-        """Name of the chosen candidate per row, at the first point."""
-        return [self.names[i] for i in self.choice.index[:, 0]]
 
 
 class Group:
@@ -61,7 +45,9 @@ class Group:
         self._vector = [work.vector_flop for work in works]
         self._special = [work.special_op for work in works]
         self._run = [work.gather_run for work in works]
-        self._made = [total(work.writes) for work in works]
+        self._scattered = [
+            work.reads[0] if work.reads and not work.gather_run.is_zero else number(0) for work in works
+        ]
         self._dims = {name: [work.dims[name] for work in works] for name in _DIMS[shape]}
         self._first_byte, self._second_byte = self._width(0), self._width(1)
         self._out_byte = np.array(
@@ -72,54 +58,55 @@ class Group:
 
     def price(self, values: Environment, machine: Machine) -> Priced:
         """The cheapest candidate of every row at every point, by its complete price at nominal clock."""
-        c = machine.structure.coefficients
         dram, moved, first = self._traffic.bytes(values, machine)
         vector = _stack(self._vector, values)
         special = _stack(self._special, values)
         flop = self.flops(values)
-        demand, useful = self._demand(values, machine, moved, flop)
+        demand, arithmetic = self._demand(values, machine, moved)
+        flop, vector, special = flop * arithmetic, vector * arithmetic, special * arithmetic
         vector_s = (
             vector / _per_row(machine.vector_flop_per_s, self._dtypes) + special / machine.special_op_per_s
         )
-        compute = np.maximum(demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes), vector_s)
+        dram = dram + demand.extra_dram
         candidates = Candidates(
-            compute=compute,
-            onchip_s=demand.onchip / machine.onchip_byte_per_s,
-            extra=demand.extra_dram,
-            slowdown=1.0 / demand.spread,
+            compute=np.maximum(demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes), vector_s),
+            onchip_s=np.maximum(
+                demand.onchip / machine.onchip_byte_per_s, demand.busiest / machine.unit_byte_per_s
+            ),
             executed=demand.executed,
-            dram=dram,
-            byte_per_s=machine.dram_byte_per_s,
-            overlap=c["overlap"],
+            dram_s=dram / machine.dram_byte_per_s,
+            overlap=machine.structure.coefficients["overlap"],
         )
-        choice = candidates.cheapest(first.min(axis=1) / np.max(machine.dram_byte_per_s))
         core_j = (
-            useful * _per_row(machine.matrix_j_per_flop, self._dtypes)
+            flop * _per_row(machine.matrix_j_per_flop, self._dtypes)
             + vector * _per_row(machine.vector_j_per_flop, self._dtypes)
             + special * machine.special_j_per_op
         )
         return Priced(
-            candidates=candidates, choice=choice, core_j=core_j, onchip_bytes=moved, names=demand.labels
+            candidates=candidates,
+            choice=candidates.cheapest(first.min(axis=1) / np.max(machine.dram_byte_per_s)),
+            core_j=core_j,
+            dram_bytes=dram,
+            onchip_bytes=moved,
+            names=demand.labels,
         )
 
     def flops(self, values: Environment) -> Array:
         """Algorithmic FLOP per run of each row."""
         return _stack(self._flop, values)
 
-    def _demand(
-        self, values: Environment, machine: Machine, moved: Array, flop: Array
-    ) -> tuple[Demand, Array]:
-        """What the engine's candidates ask, and the matrix FLOP that no candidate can avoid."""
+    def _demand(self, values: Environment, machine: Machine, moved: Array) -> tuple[Demand, Array | float]:
+        """What the engine's candidates ask, and the share of the arithmetic that none of them can skip."""
         module = engine(machine.device.engine)
         if self.shape == "gemm":
-            return module.gemm(self._gemm_rows(values), machine.structure), flop
+            return module.gemm(self._gemm_rows(values), machine.structure), 1.0
         if self.shape == "attention":
             rows = self._attention_rows(values)
-            return module.attention(rows, machine.structure), flop * _visible_share(rows)
+            return module.attention(rows, machine.structure), _visible_share(rows)
         run = _stack(self._run, values) * self._first_byte
-        elements = _stack(self._made, values)
-        streams = StreamRows(moved_byte=moved, elements=elements, run_byte=run)
-        return module.stream(streams, machine.structure), flop
+        scattered = _stack(self._scattered, values) * self._first_byte
+        streams = StreamRows(moved_byte=moved, scattered_byte=scattered, run_byte=run)
+        return module.stream(streams, machine.structure), 1.0
 
     def _width(self, operand: int) -> Array:
         """Bytes per element of an input, [rows, 1]."""
@@ -140,13 +127,13 @@ class Group:
     def _attention_rows(self, values: Environment) -> AttentionRows:
         heads, kv_heads, q_len, kv_len, head_dim, value_dim = self._sizes(values)
         return AttentionRows(
-            heads=heads, kv_heads=kv_heads, q_len=q_len, kv_len=kv_len, head_dim=head_dim, value_dim=value_dim,
-            causal=self._causal, byte=self._second_byte,
+            heads=heads, kv_heads=kv_heads, q_len=q_len, kv_len=kv_len, head_dim=head_dim,
+            value_dim=value_dim, causal=self._causal, byte=self._second_byte,
         )  # fmt: skip
 
 
 def build_groups(table: OpTable) -> list[Group]:
-    """Groups of all rows: by shape and by the symbols they depend on, so that what is constant stays one column."""
+    """Groups of all rows: by shape and by the symbols they depend on, so that what is constant stays so."""
     keys: dict[tuple[str, frozenset[str]], list[int]] = {}
     for index, row in enumerate(table.rows):
         exprs = [
@@ -196,7 +183,7 @@ class _Traffic:
         self._first = self._weights * (self._class == len(classes))
 
     def bytes(self, values: Environment, machine: Machine) -> tuple[Array, Array, Array]:
-        """Bytes that come from or go to DRAM, all bytes moved, and those no cache can save; [rows, points or 1]."""
+        """Bytes from and to DRAM, all bytes moved, and those no cache can save; [rows, points or 1]."""
         c = machine.structure.coefficients
         elements = _stack(self._sizes, values)
         miss = miss_fraction(
@@ -208,10 +195,11 @@ class _Traffic:
         miss = np.concatenate([miss, np.ones((1, miss.shape[1]))])  # the last row serves NEVER
         picked = elements[self._size]
         missed = picked * miss[self._class]
-        return tuple(
-            np.einsum("rq,qp->rp", w, x)
-            for w, x in ((self._weights, missed), (self._weights, picked), (self._first, picked))
-        )  # type: ignore[return-value]
+        return (
+            np.einsum("rq,qp->rp", self._weights, missed),
+            np.einsum("rq,qp->rp", self._weights, picked),
+            np.einsum("rq,qp->rp", self._first, picked),
+        )
 
 
 def _visible_share(rows: AttentionRows) -> Array:
@@ -231,7 +219,7 @@ def _stack(exprs: Sequence[Expr], values: Environment) -> Array:
 
 
 def _per_row(rates: Mapping[str, Any], dtypes: Sequence[str]) -> Array:
-    """A rate per row: [rows, 1], or [rows, points] when any is an array; a dtype no row computes in counts as 1."""
+    """A rate per row, [rows, 1] or [rows, points]; a dtype no row computes in counts as 1."""
     values = [rates.get(dtype, 1.0) for dtype in dtypes]
     if all(np.ndim(v) == 0 for v in values):
         return np.array(values, dtype=np.float64)[:, None]

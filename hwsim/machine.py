@@ -1,7 +1,7 @@
 """Device, stack and coefficients as the numbers pricing needs: rates (per dtype), structure, energies.
 
-Every field is a float or an array of design points; `columns` lists the arrays, so that a sweep over any device
-field is only one more axis.
+Every field is a float or an array of design points, so that a sweep over any device field is only one more
+axis.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
+
 from devices import Device, Stack
-
-
 from hwsim.engines.demand import Structure
 from hwsim.errors import HwsimError
 from hwsim.fitted import Coefficients
@@ -36,6 +36,7 @@ class Machine:
     special_op_per_s: Any
     dram_byte_per_s: Any
     onchip_byte_per_s: Any
+    unit_byte_per_s: Any
     capacity_byte: Any
     matrix_j_per_flop: Mapping[str, Any]
     vector_j_per_flop: Mapping[str, Any]
@@ -54,7 +55,12 @@ class Machine:
     def arrays(self) -> list[Any]:
         """Every field that is an array of design points."""
         found: list[Any] = []
-        _map_arrays(self, lambda a: (found.append(a), a)[1])
+
+        def keep(array: Any) -> Any:
+            found.append(array)
+            return array
+
+        _map_arrays(self, keep)
         return found
 
     def mapped(self, change: Callable[[Any], Any]) -> Machine:
@@ -89,7 +95,7 @@ def build_machine(
     chip_rate = onchip.bandwidth_byte_per_s if onchip is not None else None
     special = device.compute.special_op_per_s
     array = device.compute.array
-    fastest = max(vector.values(), key=lambda v: float(np.max(v))) if vector else 1.0
+    fastest = reduce(np.maximum, vector.values()) if vector else 1.0
     return Machine(
         device=device,
         stack=stack,
@@ -109,6 +115,7 @@ def build_machine(
         special_op_per_s=special * c["special_efficiency"] if special is not None else fastest / 8,
         dram_byte_per_s=dram.bandwidth_byte_per_s * c["dram_efficiency"],
         onchip_byte_per_s=chip_rate * c["onchip_efficiency"] if chip_rate is not None else np.inf,
+        unit_byte_per_s=device.compute.clock_hz * c.values.get("unit_byte_per_clock", np.inf),
         capacity_byte=dram.capacity_byte,
         matrix_j_per_flop=matrix_j,
         vector_j_per_flop=vector_j,
@@ -120,34 +127,6 @@ def build_machine(
         coefficients=c,
         substitutes=substitutes,
     )
-
-
-def structure_columns(machine: Machine) -> dict[str, Any]:
-    """Structural fields and coefficients that are arrays, by name."""
-    found = {name: getattr(machine.structure, name) for name in _STRUCTURE}
-    found |= {f"coefficient.{k}": v for k, v in machine.structure.coefficients.items()}
-    return {name: value for name, value in found.items() if np.ndim(value)}
-
-
-def rates_vary(machine: Machine) -> bool:
-    """Whether a rate or energy that candidates are priced with is an array (DRAM bandwidth aside)."""
-    rates = [machine.special_op_per_s, machine.onchip_byte_per_s, machine.special_j_per_op]
-    for table in (
-        machine.matrix_flop_per_s,
-        machine.vector_flop_per_s,
-        machine.matrix_j_per_flop,
-        machine.vector_j_per_flop,
-    ):
-        rates += table.values()
-    return any(np.ndim(rate) for rate in rates)
-
-
-def with_structure(machine: Machine, columns: Mapping[str, Any]) -> Structure:
-    """The structure with some columns replaced (by their distinct values)."""
-    plain = {k: v for k, v in columns.items() if not k.startswith("coefficient.")}
-    fitted = {k.removeprefix("coefficient."): v for k, v in columns.items() if k.startswith("coefficient.")}
-    coefficients = {**machine.structure.coefficients, **fitted}
-    return dataclasses.replace(machine.structure, **plain, coefficients=coefficients)
 
 
 def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:
@@ -165,8 +144,8 @@ def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:
     )
     names = (
         "matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s",
-        "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op", "dram_j_per_byte",
-        "onchip_j_per_byte", "static_w", "limit_w",
+        "unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op",
+        "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w",
     )  # fmt: skip
     return dataclasses.replace(
         machine, structure=structure, **{n: mapped(getattr(machine, n)) for n in names}

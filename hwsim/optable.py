@@ -1,8 +1,9 @@
-"""The lowered workload: distinct operator rows with counts, reuse distances and live sets, ready for arithmetic.
+"""The lowered workload: distinct operator rows with counts, reuse distances and live sets, ready for
+arithmetic.
 
 Nothing per design point walks the op list: a row stands for all ops with the same operator and the same reuse
-distances, `counts` say how often it runs under each module template, and peak memory is the largest of a few linear
-forms over distinct sizes.
+distances, `counts` say how often it runs under each module template, and peak memory is the largest of a few
+linear forms over distinct sizes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
+
 from graphs.expressions import Expr
 from graphs.ir import Operator, OperatorGraph
 from graphs.work import Work
-from numpy.typing import NDArray
 
 NEVER = -1  # reuse class of data that no earlier op touched, or that outlives the run
 
@@ -35,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LinearForms:
-    """Byte totals as coefficients [forms, sizes] over distinct element counts `sizes`; bytes = coefficients @ sizes."""
+    """Byte totals over distinct element counts: coefficients [forms, sizes]; bytes = coefficients @ sizes."""
 
     coefficients: NDArray[np.float64]
 

@@ -18,7 +18,7 @@ SAMPLE = 2048
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some points: their places in the sweep, sizes and machine there (constants as scalars), and their number."""
+    """Some points: their places in the sweep, sizes and machine there (constants as scalars), and how many."""
 
     index: Any
     sizes: Mapping[str, Array]
@@ -72,7 +72,7 @@ def _runs(varying: list[Array], points: int) -> tuple[set[int], list[NDArray[np.
 
 
 def _codes(column: Array, points: int) -> tuple[NDArray[np.int64], int] | None:
-    """Number of each point's value among the distinct ones and how many there are; None when there are many."""
+    """Number of each point's value among the distinct ones, how many these are; None when they are many."""
     sample = column[np.linspace(0, points - 1, num=min(points, SAMPLE)).astype(np.intp)]
     if np.unique(sample).size > SAMPLE // 2:
         return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hwsim.candidates import Candidates, Choice
 from hwsim.engines.demand import Array
 from hwsim.groups import Priced
 from hwsim.machine import Machine
@@ -16,15 +19,27 @@ if TYPE_CHECKING:
 
 ITERATIONS = 60
 TOLERANCE = 1e-12
+NOTHING = np.zeros(1)
 
 
-def solve_clock(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled:
+    """The points that must slow down: their places, relative clocks, and the candidates that suit these."""
+
+    points: NDArray[np.intp]
+    clock: Array
+    choices: Sequence[Choice]
+
+
+def throttle(
     evaluator: Evaluator, priced: list[Priced], machine: Machine, sums: Mapping[str, Array], nominal: Array
-) -> Array:
-    """Largest relative clock s in [floor, 1] with E_dynamic(s) <= (P_limit - P_static) T(s), per point.
+) -> Throttled | None:
+    """Largest relative clock s >= floor with E_dynamic(s) <= (P_limit - P_static) T(s), where it is not 1.
 
-    Core energy falls with the square of s above the voltage knee, DRAM energy does not; T grows as s falls. The
-    surplus is monotone in s, so a bracketing iteration finds its only root.
+    Core energy falls with the square of s above the voltage knee, DRAM energy does not. T(s) is the time with
+    the candidates that are best at s: only then is a better machine never slower. It grows as s falls, so the
+    surplus has one root. Candidates held at their nominal choice give a clock that is close and never too
+    low.
     """
     from hwsim.evaluate import voltage_energy
 
@@ -36,44 +51,49 @@ def solve_clock(
             machine.limit_w - machine.static_w,
         )
     )
-    clock = np.ones(nominal.shape)
     over = np.flatnonzero(core + fixed > budget * nominal)
     if not over.size:
-        return clock
-    subset = machine.at(over)
-    times = [one.seconds_at(over) for one in priced]
+        return None
+    some = machine.at(over)
+    free = [one.candidates.some(over) for one in priced]
+    held = [one.candidates.held(one.choice.index).some(over) for one in priced]
     core, fixed, budget = core[over], fixed[over], budget[over]
 
-    def surplus(s: Array) -> Array:
-        seconds = evaluator.elapsed(evaluator.device_seconds(times, subset, s), subset)
-        return np.asarray(budget * seconds - core * voltage_energy(s, subset) - fixed)
+    def surplus(s: Array, candidates: list[Candidates]) -> Array:
+        choices = [one.cheapest(NOTHING, s) for one in candidates]
+        seconds = evaluator.elapsed(evaluator.device_seconds(choices), some)
+        return np.asarray(budget * seconds - core * voltage_energy(s, some) - fixed)
 
-    floor = np.broadcast_to(
-        np.asarray(subset.structure.coefficients["clock_floor"], dtype=np.float64), core.shape
-    )
-    clock[over] = _root(surplus, floor)
-    return clock
+    floor = np.broadcast_to(np.asarray(some.structure.coefficients["clock_floor"], np.float64), core.shape)
+    scale = core + fixed
+    clock = _root(lambda s: surplus(s, held), floor, np.ones(core.shape), scale)
+    clock = _root(lambda s: surplus(s, free), floor, clock, scale)
+    return Throttled(points=over, clock=clock, choices=[one.cheapest(NOTHING, clock) for one in free])
 
 
-def _root(surplus: Callable[[Array], Array], low: Array) -> Array:
-    """The largest s with surplus(s) >= 0 by Illinois steps; `low` where even the floor exceeds the budget."""
-    floor, high = low, np.ones(low.shape)
-    f_low, f_high = surplus(low), surplus(high)
-    hopeless = f_low < 0
-    scale = np.abs(f_low) + np.abs(f_high)
+def _root(surplus: Callable[[Array], Array], low: Array, high: Array, scale: Array) -> Array:
+    """The largest s in [low, high] with surplus(s) >= 0 by Illinois steps; `low` where there is none."""
+    near = TOLERANCE * scale
+    f_high = surplus(high)
+    if np.all(f_high >= -near):
+        return high
+    floor, f_low = low, surplus(low)
+    settled = (f_high >= -near) | (f_low < 0)
+    answer = np.where(f_high >= -near, high, floor)
     side = np.zeros(low.shape)
     for _ in range(ITERATIONS):
         with np.errstate(divide="ignore", invalid="ignore"):
             middle = high - f_high * (high - low) / (f_high - f_low)
-        inside = (middle > low) & (middle < high)
-        middle = np.where(inside, middle, 0.5 * (low + high))
+        middle = np.where((middle > low) & (middle < high), middle, 0.5 * (low + high))
         f_middle = surplus(middle)
         fits = f_middle >= 0
         f_high = np.where(fits, np.where(side > 0, f_high * 0.5, f_high), f_middle)
         f_low = np.where(fits, f_middle, np.where(side < 0, f_low * 0.5, f_low))
         side = np.where(fits, 1.0, -1.0)
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-        if np.all((high - low <= TOLERANCE) | (np.abs(f_middle) <= TOLERANCE * scale)):
+        close = np.abs(f_middle) <= near
+        answer = np.where(settled, answer, np.where(close, middle, low))
+        settled |= close | (high - low <= TOLERANCE)
+        if np.all(settled):
             break
-    low = np.where(np.abs(f_middle) <= TOLERANCE * scale, middle, low)
-    return np.where(hopeless, floor, low)
+    return answer

@@ -1,8 +1,8 @@
 """How a kind of machine does work: one module per engine, all with the same three functions.
 
-`gemm`, `attention` and `stream` turn rows of canonical sizes into a `Demand`: for every candidate (tile, split,
-dataflow) what it asks of each resource. They read structure (units, array sides, capacities), never rates, so that a
-choice of candidate is always priced by the one formula in `hwsim.pricing`.
+`gemm`, `attention` and `stream` turn rows of canonical sizes into a `Demand`: for every candidate (tile,
+split, dataflow) what it asks of each resource. They read structure (units, array sides, capacities), never
+rates, so that a choice of candidate is always priced by the one formula in `hwsim.pricing`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often operands are read again when on-chip memory cannot hold them: the same rule for every engine."""
+"""How often operands are read again, and how far work spreads over units: the same rules for every engine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from hwsim.engines.demand import Array, GemmRows
+from hwsim.engines.demand import Array, GemmRows, StreamRows
 
 
 def reread_byte(rows: GemmRows, capacity: Any) -> Array:
-    """DRAM bytes of the operands beyond one read of each, under the better of two blockings of half the capacity.
+    """DRAM bytes of the operands beyond one read of each, under the better of two blockings of half the
+    capacity.
 
-    Panels: the smaller operand stays in pieces, each further piece streams the larger one again. Squares: partial
-    sums of a square output block stay, its rows and columns stream past (2 m n k / side elements, Hong & Kung 1981).
-    Both fall with capacity.
+    Panels: the smaller operand stays in pieces, each further piece streams the larger one again. Squares:
+    partial sums of a square output block stay, its rows and columns stream past (2 m n k / side elements,
+    Hong & Kung 1981). Both fall with capacity.
     """
     left, right = rows.m * rows.k * rows.left_byte, rows.k * rows.n * rows.right_byte
     half = np.maximum(capacity / 2, 1.0)
@@ -23,3 +24,14 @@ def reread_byte(rows: GemmRows, capacity: Any) -> Array:
     side = np.maximum(1.0, np.sqrt(half / 4.0))  # fp32 partial sums
     squares = rows.m * rows.n * rows.k * (rows.left_byte + rows.right_byte) / side
     return np.asarray(rows.b * np.maximum(0.0, np.minimum(panels, squares) - left - right))
+
+
+def busiest_byte(total: Array, block: float, units: Any) -> Array:
+    """Bytes of the busiest unit when `total` is dealt out in blocks of at least `block` bytes."""
+    return np.asarray(np.maximum(total / units, np.minimum(total, block)))
+
+
+def wasted_byte(rows: StreamRows, granule: Any) -> Array:
+    """Bytes fetched beyond those wanted, where runs are shorter than the `granule` of one access."""
+    run = np.maximum(rows.run_byte, 1.0)
+    return np.asarray(rows.scattered_byte * (np.maximum(run, granule) / run - 1.0))

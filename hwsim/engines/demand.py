@@ -43,25 +43,30 @@ class AttentionRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRows:
-    """Work that streams: bytes moved and elements made [R, U]; contiguous bytes of a gather (0 = all contiguous)."""
+    """Work that streams, [R, U]: bytes moved, those of them read in scattered runs, the bytes of one run."""
 
     moved_byte: Array
-    elements: Array
+    scattered_byte: Array
     run_byte: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """Per candidate: FLOP at nominal peak the matrix unit is busy for (waves, padding and tile efficiency included),
-    FLOP truly executed, bytes through the shared on-chip level, DRAM bytes beyond the operands themselves, and the
-    fraction of DRAM bandwidth that this much parallel work can draw. Arrays broadcast to [C, R, U].
+    """What each candidate asks, arrays that broadcast to [C, R, U]; never less for larger rows, never more
+    for more units.
+
+    `matrix`: FLOP at nominal peak the matrix unit is busy for (waves, padding and tile efficiency included);
+    `executed`: FLOP truly executed; `onchip`: bytes through the shared on-chip level; `busiest`: bytes
+    through the unit with the most of them. `extra_dram` [R, U] are DRAM bytes beyond the operands themselves,
+    the same for every candidate: else a faster DRAM could invite a candidate that spends more energy, and
+    throttling slow it down.
     """
 
     matrix: Array
     executed: Array
     onchip: Array
+    busiest: Array
     extra_dram: Array
-    spread: Array
     labels: tuple[str, ...]
 
 

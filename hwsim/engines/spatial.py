@@ -1,4 +1,4 @@
-"""Spatial arrays (Eyeriss-like): operands mapped over the grid, row-stationary reuse, one shared global buffer."""
+"""Spatial arrays (Eyeriss-like): operands mapped over the grid, one shared global buffer."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import numpy as np
 
 from hwsim.engines.blocking import reread_byte
 from hwsim.engines.demand import AttentionRows, Demand, GemmRows, StreamRows, Structure
+from hwsim.engines.simt import visible_keys
 
 # Which GEMM dims lie along array rows and columns: outputs, or a reduction along one side.
 MAPPINGS = (("m", "n"), ("n", "m"), ("k", "n"), ("k", "m"))
 
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
-    """Best of four mappings of two dims onto the grid; the third runs in time, operands re-read over the buffer."""
+    """Four mappings of two dims onto the grids; the third runs in time."""
     sizes = {"m": rows.m, "n": rows.n, "k": rows.k}
     exact = 2.0 * rows.b * rows.m * rows.n * rows.k
-    r, c = machine.array_rows, machine.array_columns
+    r, c, count = machine.array_rows, machine.array_columns, machine.array_count
     left, right = rows.b * rows.m * rows.k * rows.left_byte, rows.b * rows.k * rows.n * rows.right_byte
     out = rows.b * rows.m * rows.n * rows.out_byte
     matrix, onchip = [], []
     for down, across in MAPPINGS:
         (third,) = set(sizes) - {down, across}
         folds_down, folds_across = np.ceil(sizes[down] / r), np.ceil(sizes[across] / c)
-        passes = rows.b * folds_down * folds_across
-        matrix.append(passes * (sizes[third] + r + c - 2) * 2.0 * r * c)
+        passes = np.ceil(rows.b * folds_down * folds_across / count)
+        matrix.append(passes * (sizes[third] + r + c - 2) * (2.0 * r * c * count))
         again = {
             "m": np.ceil(rows.m / (r if down == "m" else c)),
             "n": np.ceil(rows.n / (r if down == "n" else c)),
@@ -36,37 +37,38 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         matrix=np.stack(matrix),
         executed=exact[None],
         onchip=np.stack(onchip),
-        extra_dram=reread_byte(rows, machine.onchip_byte)[None],
-        spread=np.ones(()),
+        busiest=np.zeros((1, 1, 1)),
+        extra_dram=reread_byte(rows, machine.onchip_byte),
         labels=tuple(f"{down} by {across}" for down, across in MAPPINGS),
     )
 
 
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
     """Two products per head; scores stay in the global buffer only as far as it reaches."""
-    score = GemmRows(b=rows.heads, m=rows.q_len, n=rows.kv_len, k=rows.head_dim, left_byte=rows.byte, right_byte=rows.byte, out_byte=rows.byte)  # fmt: skip
-    value = GemmRows(b=rows.heads, m=rows.q_len, n=rows.value_dim, k=rows.kv_len, left_byte=rows.byte, right_byte=rows.byte, out_byte=rows.byte)  # fmt: skip
-    first, second = gemm(score, machine), gemm(value, machine)
-    scores = rows.q_len * rows.kv_len * rows.byte
-    spilled = np.maximum(0.0, 1.0 - machine.onchip_byte / np.maximum(scores, 1.0)) * scores * rows.heads * 2
+    seen = visible_keys(rows, np.minimum(machine.array_rows, rows.q_len))
+    wide = {"left_byte": rows.byte, "right_byte": rows.byte, "out_byte": rows.byte}
+    first = gemm(GemmRows(b=rows.heads, m=rows.q_len, n=seen, k=rows.head_dim, **wide), machine)
+    second = gemm(GemmRows(b=rows.heads, m=rows.q_len, n=rows.value_dim, k=seen, **wide), machine)
+    scores = rows.q_len * seen * rows.byte
+    spilled = np.maximum(0.0, scores - machine.onchip_byte) * rows.heads * 2
     return Demand(
         matrix=first.matrix + second.matrix,
         executed=first.executed + second.executed,
         onchip=first.onchip + second.onchip,
-        extra_dram=spilled[None],
-        spread=np.ones(()),
+        busiest=first.busiest,
+        extra_dram=spilled,
         labels=first.labels,
     )
 
 
 def stream(rows: StreamRows, machine: Structure) -> Demand:
     """Elementwise work on the grid's lanes, operands through the global buffer."""
-    zero = np.zeros_like(rows.moved_byte)[None]
+    zero = np.zeros((1, 1, 1))
     return Demand(
         matrix=zero,
         executed=zero,
         onchip=rows.moved_byte[None],
-        extra_dram=zero,
-        spread=np.ones(()),
+        busiest=zero,
+        extra_dram=np.zeros((1, 1)),
         labels=("lanes",),
     )
