@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from graphs.catalog import VariantEntry
+    from hwsim.requests import Request
     from hwsim.result import Estimate
 
 
@@ -94,6 +95,16 @@ Model = Annotated[
         help="A name from `hwsim models`, or the path of a saved graph.json.",
         autocompletion=_complete_model,
         show_default=False,
+    ),
+]
+Devices = Annotated[
+    list[str],
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="DEV[,DEV..]",
+        help="Ids or aliases from `hwsim devices`, a profile.toml, or local.",
+        autocompletion=_complete_device,
     ),
 ]
 Phase = Annotated[str, typer.Option(metavar="P", help="One of those that `hwsim models` lists.")]
@@ -242,16 +253,7 @@ def detect(as_json: Json = False) -> None:
 @app.command()
 def estimate(
     model: Model,
-    device: Annotated[
-        list[str],
-        typer.Option(
-            "--device",
-            "-d",
-            metavar="DEV[,DEV..]",
-            help="Ids or aliases from `hwsim devices`, a profile.toml, or local.",
-            autocompletion=_complete_device,
-        ),
-    ],
+    device: Devices,
     phase: Phase = "forward",
     batch: Batch = None,
     seq: Seq = None,
@@ -261,6 +263,10 @@ def estimate(
     kv: Kv = None,
     stack: Software = "compiled",
     settings: Settings = None,
+    generate: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="A whole request: N tokens after a prompt of --seq tokens."),
+    ] = None,
     by: Annotated[
         str | None, typer.Option(metavar="WHAT", help="Also a table by op, kind or module.")
     ] = None,
@@ -281,31 +287,32 @@ def estimate(
     hwsim estimate bert-base -d h100-sxm --batch 8
     hwsim estimate llama-3-8b -d h100-sxm,l4 --phase decode --context 4096 --by module
     hwsim estimate llama-3-8b -d l4 --phase decode --weights int4:g128 --kv fp8
+    hwsim estimate llama-3-8b -d l4,h100-sxm --seq 2048 --generate 256
     hwsim estimate vit-b-16 -d tpu-v4 --set device.memory.dram.bandwidth=2TB/s
     """
     import hwsim
 
+    asked: dict[str, Any] = {
+        "batch": batch,
+        "dtype": dtype,
+        "weights": weights,
+        "kv": kv,
+        "stack": stack,
+        "strict": strict,
+        "price": _price(price),
+        "overrides": _settings(settings),
+    }
+    if generate is not None:
+        _one_phase_only({"--phase": phase != "forward", "--by": by, "--plot": plot, "--trace-out": trace_out})
+        asked |= {"generate": generate, "prompt": seq, "context": context or 0}
+        _print_requests(hwsim.request(model, _split(device), **asked), as_json)
+        return
     found: list[Estimate] = hwsim.estimate(
-        model,
-        _split(device),
-        phase=phase,
-        batch=batch,
-        seq=seq,
-        context=context,
-        dtype=dtype,
-        weights=weights,
-        kv=kv,
-        stack=stack,
-        strict=strict,
-        price=_price(price),
-        overrides=_settings(settings),
+        model, _split(device), phase=phase, seq=seq, context=context, **asked
     )
-    for one in found:
-        for warning in one.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+    _warn(warning for one in found for warning in one.warnings)
     if as_json:
-        documents = [one.to_dict() for one in found]
-        _print_json(documents[0] if len(documents) == 1 else documents)
+        _print_documents(found)
     else:
         _show_estimates(found, by, top)
     if plot is not None:
@@ -316,6 +323,77 @@ def estimate(
         from reports.perfetto import write_trace
 
         write_trace(found, trace_out)
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Names from `hwsim models`, or paths of saved graphs.",
+            autocompletion=_complete_model,
+            show_default=False,
+        ),
+    ],
+    device: Devices,
+    over: Annotated[
+        str | None,
+        typer.Option(metavar="RANGE", help="NAME=LOW:HIGH doubling, NAME=LOW:HIGH:COUNT, or NAME=A,B,C."),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(metavar="M", help="By latency, energy, memory or tokens.")
+    ] = "latency",
+    phase: Phase = "forward",
+    batch: Batch = None,
+    seq: Seq = None,
+    context: Context = None,
+    dtype: Dtype = None,
+    weights: Weights = None,
+    kv: Kv = None,
+    stack: Software = "compiled",
+    settings: Settings = None,
+    as_json: Json = False,
+    strict: Strict = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the curves to a .png or .svg file.")
+    ] = None,
+) -> None:
+    """Models and devices side by side, and where one overtakes another.
+
+    \b
+    hwsim compare bert-base vit-b-16 swin-t -d l4,jetson-orin-agx
+    hwsim compare llama-2-7b llama-3-8b -d h100-sxm --phase decode --batch 16 --over context=64:4095
+    hwsim compare llama-3-8b -d l4,h100-sxm --phase decode --over batch=1:64 --metric energy --plot e.png
+    """
+    import hwsim
+    from reports.compare import comparison_table
+
+    found = hwsim.compare(
+        models,
+        _split(device),
+        over=over,
+        metric=metric,
+        phase=phase,
+        batch=batch,
+        seq=seq,
+        context=context,
+        dtype=dtype,
+        weights=weights,
+        kv=kv,
+        stack=stack,
+        strict=strict,
+        overrides=_settings(settings),
+    )
+    _warn(found.warnings)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _show(comparison_table(found))
+    if plot is not None:
+        from reports.compare_plot import draw_comparison
+
+        draw_comparison(found, plot)
 
 
 @app.command()
@@ -411,6 +489,91 @@ def trace(
         _show(trace_table(graph))
 
 
+@app.command()
+def validate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Names from `hwsim models`.",
+            autocompletion=_complete_model,
+            show_default=False,
+        ),
+    ],
+    device: Annotated[
+        str, typer.Option("--device", "-d", metavar="DEV", help="The machine to run on: local.")
+    ] = "local",
+    phase: Phase = "forward",
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Sequences or images at once.")] = None,
+    seq: Annotated[int | None, typer.Option(metavar="N", help="New tokens per sequence.")] = None,
+    context: Annotated[int | None, typer.Option(metavar="N", help="Tokens already cached.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="D", help="To run in; the model's own if not given.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As in `hwsim estimate`; repeatable."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Over all models, spread in time.")] = 3,
+    minutes: Annotated[float, typer.Option(metavar="M", help="About how long to measure.")] = 1.5,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw to this .png or .svg and NAME-kinds beside it; validation-local.png if not given, "
+            "nothing with --json.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what was measured and predicted as CSV.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run models on this machine with torch and show what was measured beside what is predicted.
+
+    \b
+    hwsim validate bert-base gpt2 vit-b-16 -d local
+    hwsim validate gpt2 --phase decode --context 512 --minutes 0.5
+    """
+    import hwsim
+    from reports.files import write_text
+    from reports.parity import draw_validation, figure_paths
+    from reports.progress import progress_bar
+
+    wanted = plot or Path(f"validation-{device}.png")
+    figures = () if as_json and plot is None else figure_paths(wanted)
+    with progress_bar() as progress:
+        found = hwsim.validate(
+            models,
+            device,
+            phase=phase,
+            batch=batch,
+            seq=seq,
+            context=context,
+            dtype=dtype,
+            rounds=rounds,
+            minutes=minutes,
+            overrides=_settings(settings),
+            progress=progress,
+        )
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if out is not None:
+        from reports.validation import predictions_csv
+
+        write_text(out, predictions_csv(found))
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        from reports.validation import validation_tables
+
+        _show(validation_tables(found))
+    if figures:
+        draw_validation(found, wanted)
+    if figures and not as_json:
+        _show("", f"figures: {', '.join(map(str, figures))}")
+
+
 def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:
     from hwsim.grouping import longest
     from reports.table import estimate_summary, estimates_table, group_table
@@ -421,6 +584,25 @@ def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:
             title = f"\n{one.model} on {one.device} by {by}"
             parts.append(group_table(longest(one.by(by), top), title))
     _show(*parts)
+
+
+def _one_phase_only(given: dict[str, Any]) -> None:
+    """Refuse what shows a single phase beside a whole request, which has two."""
+    from hwsim.errors import HwsimError
+
+    for option, value in given.items():
+        if value:
+            raise HwsimError(f"{option} is about one phase and --generate about two; leave one out")
+
+
+def _print_requests(found: list[Request], as_json: bool) -> None:
+    from reports.request import request_summary, requests_table
+
+    _warn(warning for one in found for warning in one.warnings)
+    if as_json:
+        _print_documents(found)
+    else:
+        _show(request_summary(found[0]) if len(found) == 1 else requests_table(found))
 
 
 @_cache.command("list")
@@ -499,6 +681,17 @@ def _show(*parts: Any) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     for part in parts:
         console.print(part)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _print_documents(found: Sequence[Estimate | Request]) -> None:
+    """One document for one result, a list for several."""
+    documents = [one.to_dict() for one in found]
+    _print_json(documents[0] if len(documents) == 1 else documents)
 
 
 def _print_json(document: Any) -> None:
