@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ROUNDS = 3
-RUNNABLE = ("fp32", "bf16", "fp16", "fp64")
+RUNNABLE = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}  # ours -> torch's
 _WINDOW_S = 0.020  # a shorter run is repeated within its window
 _WINDOWS = 7  # most windows of a job in one round
 _ENOUGH = 5  # valid windows of a job after which no further round is added
@@ -253,9 +253,8 @@ def _call(job: Job) -> Callable[[], object]:
     import torch
 
     from graphs.layers import materialise
-    from graphs.tracing.symbolic import TORCH_DTYPES
 
-    dtype = TORCH_DTYPES[job.dtype]
+    dtype = getattr(torch, RUNNABLE[job.dtype])
     with _default_dtype(dtype), torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         module = job.build().eval()
