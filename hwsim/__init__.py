@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hwsim.requests import Request
     from hwsim.result import Estimate
     from hwsim.tracing import trace
+    from hwsim.validating import validate
+    from hwsim.validation import Validation
 
 _PUBLIC = {
     "advise": ("hwsim.advising", "advise"),
@@ -43,6 +45,8 @@ _PUBLIC = {
     "request": ("hwsim.requesting", "request"),
     "Request": ("hwsim.requests", "Request"),
     "trace": ("hwsim.tracing", "trace"),
+    "validate": ("hwsim.validating", "validate"),
+    "Validation": ("hwsim.validation", "Validation"),
     "load_graph": ("graphs.serial", "load_graph"),
     "model": ("graphs.catalog", "find"),
     "models": ("graphs.catalog", "entries"),
@@ -56,6 +60,7 @@ __all__ = [
     "Estimate",
     "HwsimError",
     "Request",
+    "Validation",
     "advise",
     "compare",
     "device",
@@ -67,6 +72,7 @@ __all__ = [
     "models",
     "request",
     "trace",
+    "validate",
 ]
 
 
