@@ -18,7 +18,7 @@ SAMPLE = 2048
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some points: their places in the sweep, sizes and machine there (constants as scalars), and how many."""
+    """Some points: their places in the sweep, sizes and machine there (constants as scalars); how many."""
 
     index: Any
     sizes: Mapping[str, Array]
