@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from devices.errors import DeviceError, near
 from devices.quantity import parse_quantity
 
 AttentionKernel = Literal["as_written", "math", "flash", "flash_split_kv", "stream_k"]
 
 _FOLDER = Path(__file__).with_name("stacks")
-_QUANTITIES = {
+# key of the file -> field and dimension; these may be arrays of design points
+QUANTITIES = {
     "dispatch": ("dispatch_s", "second"),
     "launch": ("launch_s", "second"),
     "reserve": ("reserve_byte", "byte"),
     "allocator_round": ("allocator_round_byte", "byte"),
 }
-_KEYS = (*_QUANTITIES, "graph_capture", "passes", "attention_kernel", "source", "notes")
+_KEYS = (*QUANTITIES, "graph_capture", "passes", "attention_kernel", "source", "notes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +33,12 @@ class Stack:
     """How operators reach the device; fitted coefficients replace these defaults where measurements exist."""
 
     id: str
-    dispatch_s: float
-    launch_s: float
+    dispatch_s: Any  # float, or an array of design points
+    launch_s: Any
     graph_capture: bool
     passes: tuple[str, ...]
     attention_kernel: AttentionKernel
-    reserve_byte: float
+    reserve_byte: Any
     allocator_round_byte: float
     source: str
     notes: str = ""
@@ -74,10 +78,12 @@ def _fields(table: Mapping[str, object], where: str) -> dict[str, Any]:
 
 
 def _field(key: str, value: object, where: str) -> tuple[str, object]:
-    by_attribute = {attribute: short for short, (attribute, _) in _QUANTITIES.items()}
+    by_attribute = {attribute: short for short, (attribute, _) in QUANTITIES.items()}
     key = by_attribute.get(key, key)
-    if key in _QUANTITIES:
-        attribute, dimension = _QUANTITIES[key]
+    if key in QUANTITIES:
+        attribute, dimension = QUANTITIES[key]
+        if isinstance(value, np.ndarray) and value.ndim and key != "allocator_round":
+            return attribute, _points(value, f"{where}: {key}")
         return attribute, _quantity(value, dimension, f"{where}: {key}")
     if key not in _KEYS:
         raise DeviceError(f"{where}: unknown key '{key}'{near(key, _KEYS)}")
@@ -94,6 +100,12 @@ def _field(key: str, value: object, where: str) -> tuple[str, object]:
     if key == "graph_capture" and not isinstance(value, bool):
         raise DeviceError(f"{where}: graph_capture is {value!r}; it is true or false")
     return key, value
+
+
+def _points(values: NDArray[Any], where: str) -> NDArray[np.float64]:
+    if not np.all(np.isfinite(values)) or np.any(values < 0):
+        raise DeviceError(f"{where} = {values}: every value must be finite and zero or more")
+    return values.astype(np.float64)
 
 
 def _quantity(value: object, dimension: str, where: str) -> float:
