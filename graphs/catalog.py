@@ -245,7 +245,7 @@ def _source_hash(path: Path, text: str) -> str:
 
 
 def _imports_of_graphs(source: str) -> set[Path]:
-    """Our own files a source imports by `from graphs.x import y`; by pattern, as parsing would cost start-up time."""
+    """Our own files a source imports by `from graphs.x import y`; by pattern, as parsing would cost time."""
     names = re.findall(r"^\s*from (graphs(?:\.\w+)+) import", source, flags=re.MULTILINE)
     paths = {(ROOT / Path(*name.split("."))).with_suffix(".py") for name in names}
     return {path for path in paths if path.exists()}

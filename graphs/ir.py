@@ -1,7 +1,8 @@
 """The operator graph: what a traced model computes, as frozen records over symbolic sizes.
 
-Values are storages, not tensors: views, in-place writes, tied weights and a growing KV cache share one `Storage`.
-Times are positions in the traced op order; -1 means before the first op, `len(nodes)` after the last.
+Values are storages, not tensors: views, in-place writes, tied weights and a growing KV cache share one
+`Storage`. Times are positions in the traced op order; -1 means before the first op, `len(nodes)` after the
+last.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ WEIGHT, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER = (
 ROLES = (WEIGHT, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER)
 
 DTYPE_BITS: Mapping[str, float] = {
-    "fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int64": 64, "int32": 32, "int16": 16,
-    "int8": 8, "uint8": 8, "bool": 8, "int4": 4, "fp4": 4, "complex64": 64, "complex128": 128,
+    "fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int64": 64, "int32": 32,
+    "int16": 16, "int8": 8, "uint8": 8, "bool": 8, "int4": 4, "fp4": 4, "complex64": 64, "complex128": 128,
 }  # fmt: skip
 FLOAT_DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
 
@@ -48,8 +49,8 @@ class TensorSpec:
 class Operator:
     """What an op is, without saying where it stands: equal operators cost the same.
 
-    `kind` names a rule in `graphs.work`; `dims` are its canonical sizes (GEMM: b m n k); `attributes` its words
-    (mask, target name). A fused operator keeps its `members` and only the operands that reach memory.
+    `kind` names a rule in `graphs.work`; `dims` are its canonical sizes (GEMM: b m n k); `attributes` its
+    words (mask, target name). A fused operator keeps its `members` and only the operands that reach memory.
     """
 
     kind: str
@@ -73,7 +74,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class OpNode:
-    """One executed op: its operator, the storages it reads and writes (aligned with the operands), its module."""
+    """One executed op: its operator, the storages of its operands (aligned with them), its module."""
 
     operator: Operator
     reads: tuple[int, ...]
@@ -110,7 +111,7 @@ class SizeSymbol:
 
 @dataclass(frozen=True)
 class OperatorGraph:
-    """A traced model in one phase: nodes in execution order, storages, symbols with ranges, and validity guards."""
+    """A traced model in one phase: nodes in execution order, storages, sizes with ranges, validity guards."""
 
     model: str
     phase: str
@@ -159,7 +160,7 @@ class OperatorGraph:
         return replace(self, nodes=nodes)
 
     def to_networkx(self) -> networkx.DiGraph:
-        """The operator DAG: node i per op (attributes operator, module), an edge per producer-consumer storage."""
+        """The operator DAG: node i per op (kind, name, module), an edge per storage from its last writer."""
         import networkx
 
         graph = networkx.DiGraph()

@@ -1,4 +1,4 @@
-"""Graphs of single operators with every size open: what a kernel benchmark measures, priced by the common evaluator."""
+"""Graphs of single operators with every size open: what a kernel benchmark measures, priced like a model."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def gemm(
 
 @cache
 def attention(dtype: str, kv_dtype: str = "", *, causal: bool = False) -> OperatorGraph:
-    """`heads` attentions of q_len queries over kv_len keys, kv_heads distinct key sets, value width = head_dim."""
+    """`heads` attentions of q_len queries over kv_len keys, kv_heads key sets, value width = head_dim."""
     names = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim")
     batch, heads, kv_heads, q_len, kv_len, head_dim = (symbol(name) for name in names)
     query = _spec((batch, heads, q_len, head_dim), dtype, INPUT)
@@ -134,7 +134,7 @@ def convolution(dtype: str) -> OperatorGraph:
 
 @cache
 def expert_mlp(dtype: str, weight_dtype: str = "", *, gated: bool = True) -> OperatorGraph:
-    """Experts' MLP: `active` experts of `tokens` rows each, hidden -> (2 x) inter -> hidden; routing not included."""
+    """Experts' MLP: `active` experts of `tokens` rows each, hidden -> (2 x) inter -> hidden; no routing."""
     active, tokens, hidden, inter = (symbol(n) for n in ("active", "tokens", "hidden", "inter"))
     width = inter * (2 if gated else 1)
     stored = weight_dtype or dtype

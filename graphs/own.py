@@ -1,7 +1,8 @@
-"""A model of the user's own: a module and the shapes it is called with, from a call or from `file.py:factory`.
+"""A model of the user's own: a module and the shapes it is called with, from a call or `file.py:factory`.
 
-`file.py:factory` runs the named function of that file, the only user code hwsim runs. It returns the module, its
-inputs by argument name and, if wanted, default sizes: `return module, {"x": ("batch", "seq", 512)}, {"seq": 128}`.
+`file.py:factory` runs the named function of that file, the only user code hwsim runs. It returns the module,
+its inputs by argument name and, if wanted, default sizes: `return module, {"x": ("batch", "seq", 512)},
+{"seq": 128}`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ def trace_own(
     module: nn.Module, inputs: Shapes | Example, *, sizes: Mapping[str, int] | None = None,
     dtype: str | None = None, name: str = "", fixed: Mapping[str, int] | None = None,
 ) -> OperatorGraph:  # fmt: skip
-    """The graph of `module` called with `inputs`: argument name -> shape, a text in a shape being an open size.
+    """The graph of `module` called with `inputs`: argument name -> shape, where a text is an open size.
 
-    A shape is a tuple, or an `Input` where the dtype is not the model's own (`Input(("batch", "seq"), "int64")`).
-    `sizes` are defaults of open sizes (1 otherwise); `dtype` defaults to that of the module's parameters.
+    A shape is a tuple, or an `Input` where the dtype is not the model's own (`Input(("batch", "seq"),
+    "int64")`). `sizes` are defaults of open sizes (1 otherwise); `dtype` defaults to that of the module's
+    parameters.
     """
     example = inputs if isinstance(inputs, Example) else _example(inputs)
     return trace_module(
@@ -49,7 +51,9 @@ def trace_file(spec: str, *, fixed: Mapping[str, int] | None = None) -> Operator
     file, _, factory = spec.rpartition(":")
     made = _call(Path(file), factory)
     if not isinstance(made, tuple) or not 2 <= len(made) <= 3:
-        raise GraphError(f"{spec} must return (module, inputs) or (module, inputs, sizes), not {type(made).__name__}")
+        raise GraphError(
+            f"{spec} must return (module, inputs) or (module, inputs, sizes), not {type(made).__name__}"
+        )
     return trace_own(*made[:2], sizes=made[2] if len(made) == 3 else None, name=spec, fixed=fixed)
 
 
@@ -57,14 +61,19 @@ def _call(path: Path, factory: str) -> Any:
     if not path.is_file():
         raise GraphError(f"no file {str(path)!r}; give the path of a Python file, as in model.py:factory")
     module_spec = importlib.util.spec_from_file_location(f"hwsim_user_{path.stem}", path)
-    assert module_spec is not None and module_spec.loader is not None  # a .py file always has a loader
+    assert module_spec is not None  # a .py file always has a loader
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module
     try:
         module_spec.loader.exec_module(module)
         function = getattr(module, factory, None)
         if not callable(function):
-            named = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+            named = [
+                n
+                for n, v in vars(module).items()
+                if callable(v) and getattr(v, "__module__", "") == module.__name__
+            ]
             raise GraphError(f"{path} has no function {factory!r}; it defines {', '.join(named) or 'none'}")
         return function()
     except GraphError:
@@ -85,20 +94,28 @@ def _leaf(name: str, value: Any) -> Any:
         return value
     if isinstance(value, (tuple, list)) and all(isinstance(v, (int, str)) and v != "" for v in value):
         return Input(tuple(value), "model")
-    raise GraphError(f"input {name!r} is {value!r}; give a shape of whole numbers and size names, or an Input")
+    raise GraphError(
+        f"input {name!r} is {value!r}; give a shape of whole numbers and size names, or an Input"
+    )
 
 
 def _symbols(example: Example, sizes: Mapping[str, int]) -> dict[str, SizeSymbol]:
     names: dict[str, None] = {}
     for leaf in example.leaves():
-        texts = [leaf.name] if isinstance(leaf, SymbolValue) else [s for s in leaf.shape if isinstance(s, str)]
+        texts = (
+            [leaf.name] if isinstance(leaf, SymbolValue) else [s for s in leaf.shape if isinstance(s, str)]
+        )
         for text in texts:
             names.update(dict.fromkeys(sorted(as_expr(text).symbols)))
     unknown = set(sizes) - set(names)
     if unknown:
-        raise GraphError(f"size {min(unknown)!r} is in no input shape; the open sizes are {', '.join(names) or 'none'}")
+        raise GraphError(
+            f"size {min(unknown)!r} is in no input shape; the open sizes are {', '.join(names) or 'none'}"
+        )
     return {
-        name: SizeSymbol(name=name, default=number(sizes.get(name, 1)), minimum=number(1), meaning="input size")
+        name: SizeSymbol(
+            name=name, default=number(sizes.get(name, 1)), minimum=number(1), meaning="input size"
+        )
         for name in names
     }
 

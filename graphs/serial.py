@@ -1,6 +1,7 @@
-"""The graph file: one JSON document, tables of distinct texts, specs and operators, and a line of integers per op.
+"""The graph file: one JSON document, tables of distinct texts, specs and operators, integers per op.
 
-Reading it runs nothing and needs neither torch nor sympy; whatever is not as written here is refused in one line.
+Reading it runs nothing and needs neither torch nor sympy; whatever is not as written here is refused in one
+line.
 """
 
 from __future__ import annotations

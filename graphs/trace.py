@@ -1,14 +1,17 @@
-"""From a model spec to its graph: saved file, trace cache, or a fresh trace. Torch is imported only for the last."""
+"""From a model name to its graph: saved file, trace cache, or a fresh trace, which alone imports torch."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import RLock
+from typing import TYPE_CHECKING
 
 from graphs import catalog
 from graphs.errors import GraphError
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from graphs.inputs import Example
+    from graphs.tracing.symbolic import Subject
+
+_ONE_AT_A_TIME = RLock()  # a trace replaces functions of torch while it runs
 
 
 def trace(
@@ -37,14 +43,15 @@ def trace(
     if model.endswith(".json"):
         return _in_phase(load_graph(model), phase)
     entry = catalog.find(model)
-    sizes = _used_symbols(entry, phase)
+    sizes = catalog.size_symbols(entry, phase)
     path = cache_folder() / f"{_key(entry, phase, fixed or {})}.json"
     if cache and path.exists():
         try:
             return load_graph(path)
         except GraphError:
-            path.unlink(missing_ok=True)
-    graph = _trace_variant(entry, phase, sizes, fixed or {})
+            with suppress(OSError):
+                path.unlink()
+    graph = _trace_variant(entry, phase, sizes, fixed)
     if cache:
         _store(path, graph)
     return graph
@@ -61,48 +68,38 @@ def trace_module(
     fixed: Mapping[str, int] | None = None,
 ) -> OperatorGraph:
     """Trace a module of your own (or a function that builds one) called as `example` says; never cached."""
-    from graphs.tracing.accept import trace_subject
-    from graphs.tracing.symbolic import TORCH_DTYPES, Subject
-
-    def build() -> nn.Module:
-        return (
-            module
-            if not callable(getattr(module, "__wrapped_build__", None)) and _is_module(module)
-            else module()
-        )  # type: ignore[return-value,call-arg]
-
-    subject = Subject(
-        name=name, phase=phase, dtype=TORCH_DTYPES[dtype], build=build, example=example, symbols=dict(symbols)
-    )
-    return _guarded(name, lambda: trace_subject(subject, fixed=fixed))
-
-
-def _is_module(value: Any) -> bool:
     from torch import nn
 
-    return isinstance(value, nn.Module)
+    from graphs.tracing.symbolic import TORCH_DTYPES, Subject
+
+    if dtype not in TORCH_DTYPES:
+        raise GraphError(f"dtype {dtype!r} cannot be traced; use one of {', '.join(TORCH_DTYPES)}")
+    subject = Subject(
+        name=name,
+        phase=phase,
+        dtype=TORCH_DTYPES[dtype],
+        build=(lambda: module) if isinstance(module, nn.Module) else module,
+        example=example,
+        symbols=symbols,
+    )
+    return _traced(subject, fixed)
 
 
 def _in_phase(graph: OperatorGraph, phase: str) -> OperatorGraph:
     if graph.phase != phase:
         raise GraphError(
-            f"graph of {graph.model} was traced in phase {graph.phase!r}, not {phase!r}; pass --phase {graph.phase}"
+            f"graph of {graph.model} was traced in phase {graph.phase!r}, not {phase!r}; "
+            f"pass --phase {graph.phase}"
         )
     return graph
 
 
-def _used_symbols(entry: catalog.VariantEntry, phase: str) -> dict[str, SizeSymbol]:
-    """Symbols the phase's inputs use, and those their defaults are made of."""
-    return catalog.size_symbols(entry, phase)
-
-
 def _trace_variant(
-    entry: catalog.VariantEntry, phase: str, sizes: Mapping[str, SizeSymbol], fixed: Mapping[str, int]
+    entry: catalog.VariantEntry, phase: str, sizes: Mapping[str, SizeSymbol], fixed: Mapping[str, int] | None
 ) -> OperatorGraph:
-    from graphs.tracing.accept import trace_subject
-    from graphs.tracing.symbolic import Subject, used_symbols
-
     import torch
+
+    from graphs.tracing.symbolic import Subject, used_symbols
 
     module = catalog.load(entry)
     example = module.example(entry.config, phase)
@@ -110,25 +107,22 @@ def _trace_variant(
         name=entry.name,
         phase=phase,
         dtype=getattr(torch, entry.config["dtype"]),
-        build=lambda: module.build(entry.config),  # type: ignore[no-any-return]
+        build=lambda: module.build(entry.config),
         example=example,
         symbols=used_symbols(example, sizes),
         guards=catalog.guard_conditions(entry, phase),
     )
-    return _guarded(entry.name, lambda: trace_subject(subject, fixed=fixed))
+    return _traced(subject, fixed)
 
 
-def _guarded(name: str, run: Callable[[], OperatorGraph]) -> OperatorGraph:
-    """Whatever the user's module raises becomes one line that names the model and where it stood."""
+def _traced(subject: Subject, fixed: Mapping[str, int] | None) -> OperatorGraph:
+    from graphs.tracing.accept import trace_subject
+
     try:
-        return run()
+        with _ONE_AT_A_TIME:
+            return trace_subject(subject, fixed=fixed)
     except GraphError as error:
-        raise GraphError(f"{name} cannot be traced: {error}") from error
-    except Exception as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0][:200]
-        where = getattr(error, "hwsim_module", None)
-        place = f" in module {where!r}" if where else ""
-        raise GraphError(f"{name} cannot be traced{place}: {type(error).__name__}: {first}") from error
+        raise GraphError(f"{subject.name} cannot be traced: {error}") from error
 
 
 def cache_folder() -> Path:
@@ -158,7 +152,7 @@ def _key(entry: catalog.VariantEntry, phase: str, fixed: Mapping[str, int]) -> s
 
 
 def _version(package: str) -> str:
-    """The version file of an installed package, read without importing it (its metadata costs a tenth of a start)."""
+    """The version file of an installed package, as importing it or its metadata costs a tenth of a start."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         return "absent"
@@ -169,7 +163,8 @@ def _version(package: str) -> str:
 def _tracer_hash() -> str:
     """Hash of the tracer's own sources: a changed tracer traces again."""
     here = Path(__file__).parent
-    files = [*sorted((here / "tracing").glob("*.py")), *sorted((here / "work").glob("*.py")), here / "ir.py"]
+    folders = ("expressions", "tracing", "work")
+    files = [here / "ir.py", *(file for folder in folders for file in sorted((here / folder).glob("*.py")))]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -177,11 +172,12 @@ def _tracer_hash() -> str:
 
 
 def _store(path: Path, graph: OperatorGraph) -> None:
-    """Write aside and rename, so that several processes and an interruption leave whole files only."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    """Write aside and rename, so that several processes and an interruption leave whole files only.
+
+    A folder that cannot be written costs a trace next time and is no error.
+    """
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(to_json(graph))
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as aside:
+            aside.write(to_json(graph))
+        Path(aside.name).replace(path)

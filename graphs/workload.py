@@ -26,7 +26,7 @@ def dtype_bits(dtype: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """Dtype of activations (and of arithmetic), of weights and of the KV cache; None keeps the model's own."""
+    """Dtype of activations (and arithmetic), of weights and of the KV cache; None keeps the model's own."""
 
     activations: str | None = None
     weights: str | None = None

@@ -131,6 +131,10 @@ def ceil(value: Expr | Number) -> Expr:
     return _make("ceil", (inner,), f"ceil({inner.text})")
 
 
+def power(base: Expr | Number, exponent: Expr | Number) -> Expr:
+    return combine("pow", _lift(base), _lift(exponent))
+
+
 def product(values: Iterable[Expr | Number]) -> Expr:
     """The product; 1 for nothing."""
     result = number(1)

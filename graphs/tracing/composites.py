@@ -1,7 +1,8 @@
 """Operators kept whole: attention and RMS norm are one node each, whatever torch would do inside.
 
-`torch.nn.functional.scaled_dot_product_attention` is replaced for the duration of a trace (a function mode would miss
-`nn.MultiheadAttention`, which calls it by module global). The stack later decides which kernel runs it.
+`torch.nn.functional.scaled_dot_product_attention` is replaced for the duration of a trace (a function mode
+would miss `nn.MultiheadAttention`, which calls it by module global). The stack later decides which kernel
+runs it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import torch.nn.functional as functional
 
 from graphs.errors import GraphError
 from graphs.expressions import number, product
-from graphs.ir import ACTIVATION
 from graphs.tracing.recorder import Recorder
 from graphs.tracing.torch_private import replaced
 from graphs.work import Canonical, Operand
@@ -87,12 +87,12 @@ def _attention(
     )
     attributes = (("mask", kind),) + ((("dropout", "yes"),) if dropout > 0 else ())
     made = Canonical("attention", dims, attributes)
-    recorder.add("attention", made, tuple(operands), (recorder.operand(out, role=ACTIVATION),))
+    recorder.add("attention", made, tuple(operands), (recorder.operand(out),))
     return out
 
 
 def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """An output laid out as flash kernels leave it: heads next to channels, so that merging heads is a view."""
+    """An output laid out as flash kernels leave it: heads beside channels, so merging heads is a view."""
     if query.dim() < 4:
         return query.new_empty((*query.shape[:-1], value.shape[-1]))
     *batch, heads, length, _ = query.shape
@@ -110,7 +110,5 @@ def _rms_norm(
     operands: list[Operand] = [recorder.operand(t) for t in (data, weight) if t is not None]
     shape = operands[0].shape
     dims = (("rows", product(shape[: len(shape) - width])), ("cols", product(shape[len(shape) - width :])))
-    recorder.add(
-        "rms_norm", Canonical("rms_norm", dims), tuple(operands), (recorder.operand(out, role=ACTIVATION),)
-    )
+    recorder.add("rms_norm", Canonical("rms_norm", dims), tuple(operands), (recorder.operand(out),))
     return out

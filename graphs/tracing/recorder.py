@@ -1,4 +1,4 @@
-"""Records every torch op of a running module as an `OpNode`, with storages, lifetimes and the owning module."""
+"""Records every torch op of a running module as an `OpNode`, with storages, lifetimes and its module."""
 
 from __future__ import annotations
 
@@ -15,15 +15,36 @@ from graphs.errors import GraphError
 from graphs.expressions import Expr
 from graphs.ir import ACTIVATION, INPUT, KV, WEIGHT, Operator, OpNode, Storage, TensorSpec
 from graphs.tracing.sizes import SizeReader
-from graphs.tracing.torch_private import TorchDispatchMode, storage_key
+from graphs.tracing.torch_private import (
+    FakeTensorMode,
+    TorchDispatchMode,
+    is_fake,
+    mapped_tensors,
+    storage_key,
+    with_real_tensors,
+)
 from graphs.work import Call, Canonical, Operand, aten_rule, is_free
 
 DTYPE_NAMES = {
-    torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int64: "int64",
-    torch.int32: "int32", torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
-    torch.complex64: "complex64", torch.complex128: "complex128", torch.float8_e4m3fn: "fp8", torch.float8_e5m2: "fp8",
+    torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
+    torch.int64: "int64", torch.int32: "int32", torch.int16: "int16", torch.int8: "int8",
+    torch.uint8: "uint8", torch.bool: "bool", torch.complex64: "complex64", torch.complex128: "complex128",
+    torch.float8_e4m3fn: "fp8", torch.float8_e5m2: "fp8",
 }  # fmt: skip
 BUFFER = "buffer"
+TENSOR = "tensor"  # stands for a tensor among the plain arguments of a call
+# ops that make a matrix of one value -> where that value stands among their arguments (None: it is 1)
+_FILLS = {
+    "ones": None,
+    "new_ones": None,
+    "ones_like": None,
+    "full": 1,
+    "new_full": 2,
+    "full_like": 1,
+    "fill": 1,
+}
+# (cut, value): True at and below the diagonal, or -inf above it, hides the future; the diagonal's offset
+_KEPT_ABOVE = {("tril", 1.0): 0, ("triu", float("-inf")): 1}
 
 
 class TraceBudget(Exception):
@@ -31,7 +52,7 @@ class TraceBudget(Exception):
 
 
 class _Live:
-    """A storage while the trace runs; `aliases` counts the torch storages that stand for it (a grown cache has two)."""
+    """A storage while the trace runs; `aliases` counts the torch storages that stand for it."""
 
     __slots__ = ("aliases", "allocated_at", "dtype", "elements", "freed_at", "last_used_at", "name", "role")
 
@@ -49,8 +70,8 @@ class _Live:
 class Recorder(TorchDispatchMode):
     """A dispatch mode that turns ops into nodes; `paused` while a composite operator's inside runs."""
 
-    def __init__(self, reader: SizeReader, budget_s: float | None = None) -> None:
-        super().__init__()
+    def __init__(self, reader: SizeReader, mode: FakeTensorMode, budget_s: float | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.reader = reader
         self.nodes: list[OpNode] = []
         self.storages: list[_Live] = []
@@ -63,14 +84,16 @@ class Recorder(TorchDispatchMode):
         self._watch: dict[int, weakref.ref[Any]] = {}
         self._specs: dict[Any, TensorSpec] = {}
         self._operators: dict[Any, Operator] = {}
+        self._mode = mode
+        self._twins: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._fill: dict[int, float] = {}
         self._causal: set[int] = set()
-        self._ones: set[int] = set()
 
-    # -- storages ---------------------------------------------------------------------------------------------
+    # -- storages --
 
     def register(self, tensor: torch.Tensor, role: str, name: str = "") -> int:
         """Declare a tensor that exists before the first op."""
-        index = self._storage(tensor, role)
+        index = self._storage(tensor if is_fake(tensor) else self._twin(tensor), role)
         storage = self.storages[index]
         storage.role, storage.name = role, name or storage.name
         return index
@@ -82,8 +105,7 @@ class Recorder(TorchDispatchMode):
             return known
         index = len(self.storages)
         shape = self.reader.shape(tensor)
-        before = not self.nodes and role != ACTIVATION
-        at = -1 if before else len(self.nodes)
+        at = len(self.nodes) if role == ACTIVATION else -1
         dtype = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
         self.storages.append(_Live(self.reader.elements(tensor, shape), dtype, role, at))
         self._adopt(key, storage, index)
@@ -103,14 +125,20 @@ class Recorder(TorchDispatchMode):
         if live.aliases == 0:
             live.freed_at = len(self.nodes) - 1
 
-    def role(self, tensor: torch.Tensor) -> str:
-        return self.storages[self._storage(tensor)].role
+    def _twin(self, constant: torch.Tensor) -> torch.Tensor:
+        """The fake tensor that stands for a tensor with data, which the module holds on to."""
+        if id(constant) not in self._twins:
+            with with_real_tensors():
+                made = self._mode.from_tensor(constant, static_shapes=True)
+            self._twins[id(constant)] = (constant, made)
+            self._storage(made, BUFFER)
+        return self._twins[id(constant)][1]
 
     def is_causal_mask(self, tensor: torch.Tensor) -> bool:
-        """Whether the tensor is (a view of) a lower-triangular mask made of ones."""
+        """Whether the tensor is (a view of) a mask that hides exactly the positions after each query."""
         return self._storage(tensor) in self._causal
 
-    # -- modules ----------------------------------------------------------------------------------------------
+    # -- modules --
 
     @contextmanager
     def following(self, module: nn.Module) -> Iterator[None]:
@@ -135,15 +163,15 @@ class Recorder(TorchDispatchMode):
             for handle in handles:
                 handle.remove()
 
-    # -- operands and nodes -----------------------------------------------------------------------------------
+    # -- operands and nodes --
 
-    def operand(self, tensor: torch.Tensor, *, role: str | None = None) -> Operand:
+    def operand(self, tensor: torch.Tensor) -> Operand:
         """The spec and storage of a tensor argument."""
         index = self._storage(tensor)
         shape = self.reader.shape(tensor)
         elements = self.reader.elements(tensor, shape)
         dtype = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
-        found = role or self.storages[index].role
+        found = self.storages[index].role
         key = (shape, dtype, found, elements)
         spec = self._specs.get(key)
         if spec is None:
@@ -176,47 +204,49 @@ class Recorder(TorchDispatchMode):
         if self.paused:
             return func(*args, **kwargs)
         name = func._schema.name.replace("::", ".")
+        given = list(_tensors((args, kwargs)))
+        if not all(map(is_fake, given)):
+            if name == "aten._local_scalar_dense":
+                with with_real_tensors():
+                    return func(*args, **kwargs)
+            args, kwargs = mapped_tensors(self._faked, (args, kwargs))
+            given = list(_tensors((args, kwargs)))
         if is_free(name):
             return func(*args, **kwargs)
-        inputs = tuple(self.operand(t) for t in _tensors((args, tuple(kwargs.values()))))
+        inputs = tuple(map(self.operand, given))
         out = func(*args, **kwargs)
-        results = tuple(_tensors((out,)))
+        results = tuple(_tensors(out))
         if not results and not inputs:
             return out
-        if self._is_append(name, args):
+        if name == "aten.cat" and self._is_append(inputs):
             self._append(inputs, results[0])
             return out
-        outputs = tuple(
-            self.operand(t, role=ACTIVATION) if self._fresh(t) else self.operand(t) for t in results
-        )
-        call = Call(
-            name,
-            inputs,
-            outputs,
-            tuple(self._plain(a) for a in args),
-            {k: self._plain(v) for k, v in kwargs.items()},
-        )
+        outputs = tuple(map(self.operand, results))
+        plain = [self._plain(a) for a in args]
+        call = Call(name, inputs, outputs, tuple(plain), {k: self._plain(v) for k, v in kwargs.items()})
         rule = aten_rule(f"{name}.{func._overloadname}") or aten_rule(name)
         self.add(name, rule(call) if rule else Canonical("unknown"), inputs, outputs)
-        self._tag_masks(name, inputs, outputs, func)
+        self._follow_masks(name, inputs, outputs, args, results)
         return out
 
-    def _fresh(self, tensor: torch.Tensor) -> bool:
-        return storage_key(tensor)[0] not in self._storage_of
+    def _faked(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if is_fake(tensor) else self._twin(tensor)
 
     def _plain(self, value: Any) -> Any:
         if isinstance(value, torch.SymInt):
             return self.reader.size(value)
         if isinstance(value, (list, tuple)):
             return [self._plain(v) for v in value]
-        return None if isinstance(value, torch.Tensor) else value
+        return TENSOR if isinstance(value, torch.Tensor) else value
 
-    # -- KV cache and masks -----------------------------------------------------------------------------------
+    # -- KV cache and masks --
 
-    def _is_append(self, name: str, args: Any) -> bool:
-        if name != "aten.cat" or len(args[0]) != 2:
+    def _is_append(self, inputs: tuple[Operand, ...]) -> bool:
+        """Whether new values are put behind a whole cache; a part of one is copied like anything else."""
+        if len(inputs) != 2:
             return False
-        return self.role(args[0][0]) == KV
+        cache = self.storages[inputs[0].storage]
+        return cache.role == KV and inputs[0].spec.elements == cache.elements
 
     def _append(self, inputs: tuple[Operand, ...], grown: torch.Tensor) -> None:
         """`cat(cache, new)` appends in place: the result is the cache's own storage, grown."""
@@ -228,13 +258,25 @@ class Recorder(TorchDispatchMode):
         made = Canonical("kv_append", (("new", new.spec.elements),))
         self.add("aten.cat", made, inputs, (Operand(spec, cache.storage),))
 
-    def _tag_masks(
-        self, name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], func: Any
+    def _follow_masks(
+        self, name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], args: Any, results: Any
     ) -> None:
-        if name in ("aten.ones", "aten.full", "aten.new_ones", "aten.ones_like"):
-            self._ones.add(outputs[0].storage)
-        elif name in ("aten.tril", "aten.tril_") and inputs[0].storage in self._ones:
-            self._causal.add(outputs[0].storage)
+        """Keep track of constant matrices and of the causal masks cut out of them."""
+        source = self._fill.get(inputs[0].storage) if inputs else None
+        for out in outputs:  # whatever was known of these, it is overwritten now
+            self._fill.pop(out.storage, None)
+            self._causal.discard(out.storage)
+        base = name.removeprefix("aten.").rstrip("_")
+        if base in _FILLS:
+            place = _FILLS[base]
+            value = 1 if place is None else args[place]
+            if isinstance(value, (bool, int, float)):
+                self._fill[outputs[0].storage] = float(value)
+        elif source is not None and (base, source) in _KEPT_ABOVE and len(results[0].shape) >= 2:
+            diagonal = args[1] if len(args) > 1 else 0
+            later = results[0].shape[-1] - results[0].shape[-2]
+            if self.reader.size(later - diagonal + _KEPT_ABOVE[base, source]).is_zero:
+                self._causal.add(outputs[0].storage)
 
     def finished(self) -> tuple[tuple[OpNode, ...], tuple[Storage, ...]]:
         """Nodes and storages; what is still alive lives to the end."""

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
 
 from graphs.errors import GraphError
-from graphs.expressions import Expr, ceil, maximum, minimum, number, parse_condition, symbol
+from graphs.expressions import (
+    Expr,
+    ceil,
+    compare,
+    join,
+    maximum,
+    minimum,
+    number,
+    power,
+    product,
+    symbol,
+)
 
 _RELATIONS = {
     "Equality": "==",
@@ -17,6 +31,39 @@ _RELATIONS = {
     "StrictGreaterThan": ">",
     "GreaterThan": ">=",
 }
+# sympy function -> our expression of its arguments. Sizes are never negative, so truncation is rounding down.
+_FUNCTIONS: dict[str, Callable[..., Expr]] = {
+    "Add": lambda *parts: reduce(operator.add, parts),
+    "Max": lambda *parts: reduce(maximum, parts),
+    "Min": lambda *parts: reduce(minimum, parts),
+    "FloorDiv": operator.floordiv,
+    "CleanDiv": operator.floordiv,
+    "CeilDiv": lambda a, b: ceil(a / b),
+    "IntTrueDiv": operator.truediv,
+    "FloatTrueDiv": operator.truediv,
+    "Mod": operator.mod,
+    "PythonMod": operator.mod,
+    "ModularIndexing": lambda a, b, c: (a // b) % c,
+    "CeilToInt": ceil,
+    "FloorToInt": lambda a: a // 1,
+    "TruncToInt": lambda a: a // 1,
+    "TruncToFloat": lambda a: a // 1,
+    "ToFloat": lambda a: a,
+    "Identity": lambda a: a,
+    "PowByNatural": power,
+    "FloatPow": power,
+    "OpaqueUnaryFn_sqrt": lambda a: power(a, 0.5),
+    "LShift": lambda a, b: a * power(2, b),
+    "RShift": lambda a, b: a // power(2, b),
+}
+
+
+class Inexpressible(GraphError):
+    """A size or guard of torch that is no plain arithmetic; `names` are the symbols in it."""
+
+    def __init__(self, message: str, names: frozenset[str]) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 class SizeReader:
@@ -37,12 +84,12 @@ class SizeReader:
 
     def elements(self, tensor: torch.Tensor, shape: tuple[Expr, ...]) -> Expr:
         """Distinct elements in memory: broadcast (stride 0) dimensions count once."""
-        result = number(1)
         strides = tensor.stride() if tensor.layout == torch.strided else (1,) * len(shape)
-        for extent, stride in zip(shape, strides, strict=True):
-            if not (isinstance(stride, int) and stride == 0):
-                result = result * extent
-        return result
+        return product(
+            extent
+            for extent, stride in zip(shape, strides, strict=True)
+            if not (isinstance(stride, int) and stride == 0)
+        )
 
     def sympy(self, expr: Any) -> Expr:
         known = self._known.get(expr)
@@ -52,20 +99,23 @@ class SizeReader:
 
     def condition(self, expr: Any) -> Expr | None:
         """The condition of a guard, None when it always holds."""
-        text = self._condition_text(expr)
-        return None if text is None else parse_condition(text)
-
-    def _condition_text(self, expr: Any) -> str | None:
         kind = type(expr).__name__
         if kind in ("BooleanTrue", "bool"):
             return None
         if kind in ("And", "Or"):
-            parts = [part for part in map(self._condition_text, expr.args) if part is not None]
-            return f"({(' and ' if kind == 'And' else ' or ').join(parts)})" if parts else None
+            parts = [part for part in map(self.condition, expr.args) if part is not None]
+            if kind == "Or" and len(parts) < len(expr.args):
+                return None  # one side always holds
+            return join(kind.lower(), parts) if parts else None
         if kind in _RELATIONS:
-            left, right = (self.sympy(arg).text for arg in expr.args)
-            return f"{left} {_RELATIONS[kind]} {right}"
-        raise GraphError(f"guard {expr} cannot be written as a condition on sizes")
+            return compare(_RELATIONS[kind], *(self.sympy(arg) for arg in expr.args))
+        raise self._inexpressible(f"condition {expr}", expr)
+
+    def _inexpressible(self, what: str, expr: Any) -> Inexpressible:
+        names = frozenset(self._names[s] for s in expr.free_symbols if s in self._names)
+        return Inexpressible(
+            f"{what} is no plain arithmetic over sizes; fix {', '.join(sorted(names))}", names
+        )
 
     def _convert(self, expr: Any) -> Expr:
         kind = type(expr).__name__
@@ -81,38 +131,21 @@ class SizeReader:
             return number(float(expr))
         if expr.is_Rational:
             return number(int(expr.p)) / int(expr.q)
-        args = expr.args
-        if kind == "Pow" and args[1].is_Integer and 0 < int(args[1]) <= 4:
-            base = self.sympy(args[0])
-            result = base
-            for _ in range(int(args[1]) - 1):
-                result = result * base
-            return result
-        parts = [self.sympy(arg) for arg in args]
-        return _fold(kind, parts, expr)
+        if kind == "Mul":
+            return self._product(expr.args)
+        if kind == "Pow" and expr.args[1].is_Integer and 0 < int(expr.args[1]) <= 4:
+            return product([self.sympy(expr.args[0])] * int(expr.args[1]))
+        if kind not in _FUNCTIONS:
+            raise self._inexpressible(f"size {expr}", expr)
+        return _FUNCTIONS[kind](*(self.sympy(arg) for arg in expr.args))
 
-
-def _fold(kind: str, parts: list[Expr], expr: Any) -> Expr:
-    if kind in ("Add", "Mul", "Max", "Min"):
-        result = parts[0]
-        for part in parts[1:]:
-            result = {
-                "Add": lambda a, b: a + b,
-                "Mul": lambda a, b: a * b,
-                "Max": maximum,
-                "Min": minimum,
-            }[kind](result, part)
-        return result
-    if kind in ("FloorDiv", "CleanDiv"):
-        return parts[0] // parts[1]
-    if kind in ("IntTrueDiv", "FloatTrueDiv"):
-        return parts[0] / parts[1]
-    if kind in ("Mod", "PythonMod"):
-        return parts[0] % parts[1]
-    if kind == "CeilToInt":
-        return ceil(parts[0])
-    if kind in ("ToFloat", "Identity", "TruncToInt"):
-        return parts[0]
-    if kind == "FloorToInt":
-        return parts[0] // 1
-    raise GraphError(f"size {expr} uses {kind}, which hwsim cannot express")
+    def _product(self, factors: tuple[Any, ...]) -> Expr:
+        """Fractions divide last, so that whole results stay exact."""
+        divisor = 1
+        result = number(1)
+        for factor in factors:
+            if factor.is_Rational:
+                result, divisor = result * int(factor.p), divisor * int(factor.q)
+            else:
+                result = result * self.sympy(factor)
+        return result / divisor

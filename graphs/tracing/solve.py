@@ -1,55 +1,79 @@
-"""The second road: sizes traced at a few concrete values, every dimension solved as an exact polynomial of the size."""
+"""The second road: a size traced at a few values, every dimension solved as an exact polynomial of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from math import gcd, lcm
+from math import gcd, inf, lcm
 
 from graphs.errors import GraphError
-from graphs.expressions import Expr, as_expr, number, parse_condition, substitute, symbol
+from graphs.expressions import Expr, evaluate, number, parse_condition, rebuilt, symbol
 from graphs.ir import Operator, OperatorGraph, OpNode, SizeSymbol, Storage, TensorSpec
+from graphs.tracing.difference import identity
 
 
 class Unsolved(GraphError):
     """No exact expression of the size fits every traced value."""
 
 
-SAMPLES = 3  # decide a quadratic
-CHECKS = 1
+SAMPLES = 3  # decide a quadratic; the others verify it
+_SPREAD = (9, 14, 23, 40, 1021)  # no common factor, so that rounding to tiles of any size would show
+_MULTIPLES = (1, 2, 3, 7)
 
 
-def sample_sizes(size: SizeSymbol) -> list[int]:
-    """Three sizes to solve from and one to verify: multiples of the smallest allowed size."""
-    step = int(size.minimum.value or 0)
-    if step < 8:
-        step = 16
-    return [step * factor for factor in range(1, SAMPLES + CHECKS + 1)]
+def sampled_sizes(size: SizeSymbol, default: int, given: Mapping[str, float]) -> Iterator[list[int]]:
+    """Sizes to solve from, widest validity first: any sizes and the default, then multiples of one step."""
+    low = int(size.minimum.value or 0)
+    limit = size.maximum
+    high = evaluate(limit, given) if limit is not None and limit.symbols <= given.keys() else inf
+    if low < _SPREAD[0]:
+        spread = sorted({at for at in (*_SPREAD, default) if _SPREAD[0] <= at <= high})
+        if len(spread) > SAMPLES:
+            yield spread
+    for step in (max(low, 16) if low < _SPREAD[0] else low, default, low):
+        multiples = [step * factor for factor in _MULTIPLES]
+        if step > 1 and multiples[-1] <= high:
+            yield multiples
+            return
 
 
 def solve(
     name: str, size: SizeSymbol, sizes: Sequence[int], graphs: Sequence[OperatorGraph]
 ) -> OperatorGraph:
-    """One graph with `name` open, from graphs traced at `sizes`; the last one or more only verify."""
+    """One graph with `name` open, from graphs traced at `sizes`; those after the first three only verify."""
     first = graphs[0]
     for other, at in zip(graphs[1:], sizes[1:], strict=True):
-        if [n.operator.name for n in other.nodes] != [n.operator.name for n in first.nodes]:
+        if _skeleton(other) != _skeleton(first):
             raise Unsolved(
                 f"{first.model} runs other ops at {name}={at} than at {name}={sizes[0]}; fix it with --set"
             )
     merger = _Merger(name, list(sizes))
     nodes = tuple(merger.node([g.nodes[i] for g in graphs]) for i in range(len(first.nodes)))
     storages = tuple(merger.storage([g.storages[i] for g in graphs]) for i in range(len(first.storages)))
-    step = 0
-    for at in sizes[1:]:
-        step = gcd(step, at - sizes[0])
+    step = gcd(*(at - sizes[0] for at in sizes[1:]))
     guards = [g for g in first.guards if all(g in other.guards for other in graphs)]
-    guards.append(parse_condition(f"({name} - {sizes[0]}) % {step} == 0"))
+    if step > 1:
+        guards.append(parse_condition(f"{name} % {step} == {sizes[0] % step}"))
+    if int(size.minimum.value or 0) < sizes[0]:
+        guards.append(parse_condition(f"{name} >= {sizes[0]}"))
     solved = replace(size, how="solved")
     return replace(
-        first, nodes=nodes, storages=storages, guards=tuple(guards), symbols=(*first.symbols, solved)
+        first,
+        nodes=nodes,
+        storages=storages,
+        guards=tuple(guards),
+        symbols=(*first.symbols, solved),
+        provenance={**first.provenance, f"{name} solved from": list(sizes)},
     )
+
+
+def _skeleton(graph: OperatorGraph) -> list[object]:
+    """All of a graph but its sizes."""
+    return [
+        *((identity(n.operator), n.reads, n.writes, n.module) for n in graph.nodes),
+        *((s.dtype, s.role, s.allocated_at, s.freed_at) for s in graph.storages),
+    ]
 
 
 class _Merger:
@@ -59,10 +83,6 @@ class _Merger:
         self._operators: dict[tuple[int, ...], Operator] = {}
 
     def node(self, nodes: list[OpNode]) -> OpNode:
-        if any((n.reads, n.writes) != (nodes[0].reads, nodes[0].writes) for n in nodes):
-            raise Unsolved(
-                f"op {nodes[0].operator.name} uses other storages at another {self._name}; fix it with --set"
-            )
         return replace(nodes[0], operator=self.operator([n.operator for n in nodes]))
 
     def storage(self, storages: list[Storage]) -> Storage:
@@ -110,14 +130,7 @@ class _Merger:
         if any(e.op != first.op or len(e.args) != len(first.args) for e in exprs) or not first.args:
             raise Unsolved(f"size {exprs[0]} becomes {exprs[1]} at another {self._name}; fix it with --set")
         args = [self.expr([e.args[i] for e in exprs]) for i in range(len(first.args))]
-        holes = {f"hole{i}": arg for i, arg in enumerate(args)}
-        if first.op in ("min", "max", "pow"):
-            text = f"{first.op}(hole0, hole1)"
-        elif first.op == "ceil":
-            text = "ceil(hole0)"
-        else:
-            text = f"hole0 {first.op} hole1"
-        return substitute(as_expr(text), holes)
+        return rebuilt(first.op, args)
 
     def _polynomial(self, values: list[Fraction], exprs: list[Expr]) -> Expr:
         xs = [Fraction(s) for s in self._sizes]

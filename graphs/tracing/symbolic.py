@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -14,16 +16,25 @@ from graphs.expressions import Expr, as_expr, evaluate
 from graphs.inputs import Example, Input, SymbolValue
 from graphs.ir import OperatorGraph, SizeSymbol
 from graphs.tracing.composites import composites
-from graphs.tracing.recorder import DTYPE_NAMES, Recorder, register_inputs, register_module
+from graphs.tracing.recorder import DTYPE_NAMES, Recorder, TraceBudget, register_inputs, register_module
 from graphs.tracing.sizes import SizeReader
-from graphs.tracing.torch_private import fake_mode, new_symbol, tracing_context
+from graphs.tracing.torch_private import (
+    NEEDS_DATA,
+    FakeTensorMode,
+    fake_mode,
+    faked,
+    is_fake,
+    new_symbol,
+    tracing_context,
+    with_real_tensors,
+)
 
 TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items() if name != "fp8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is traced: how to build the module, how it is called, in which dtype, under which name and phase."""
+    """What is traced: how to build the module, how it is called, in which dtype, name and phase."""
 
     name: str
     phase: str
@@ -53,24 +64,19 @@ def draw(
         sizes[name], expr = new_symbol(env, name, hint)
         names[expr] = name
     reader = SizeReader(names)
-    recorder = Recorder(reader, budget_s)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(subject.dtype)
-    try:
-        with tracing_context(mode):
-            module = subject.build().eval()
-            leaves: list[tuple[torch.Tensor, str]] = []
-            args, kwargs = subject.example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, leaves))
-            register_module(recorder, module)
-            register_inputs(recorder, leaves)
-            leaves.clear()
-            with torch.no_grad(), composites(recorder), recorder.following(module), recorder:
-                out = module(*args, **kwargs)
-            del args, kwargs
-            nodes, storages = recorder.finished()
-            del out
-    finally:
-        torch.set_default_dtype(default)
+    recorder = Recorder(reader, mode, budget_s)
+    with _default_dtype(subject.dtype), tracing_context(mode):
+        module = _built(subject, mode)
+        leaves: list[tuple[torch.Tensor, str]] = []
+        args, kwargs = subject.example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, leaves))
+        register_module(recorder, module)
+        register_inputs(recorder, leaves)
+        leaves.clear()
+        with _explained(module), torch.no_grad(), composites(recorder), recorder.following(module), recorder:
+            out = module(*args, **kwargs)
+        del args, kwargs
+        nodes, storages = recorder.finished()
+        del out
     guards = [reader.condition(guard.expr) for guard in env.guards]
     bound = frozenset(names[s] for s in env.replacements if s in names)
     graph = OperatorGraph(
@@ -85,6 +91,50 @@ def draw(
         provenance={"torch": torch.__version__},
     )
     return Drawn(graph, bound)
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _built(subject: Subject, mode: FakeTensorMode) -> nn.Module:
+    """The module with fake weights; one that reads tensor values while it is built is built for real."""
+    with _explained(None):
+        try:
+            module = subject.build()
+        except NEEDS_DATA:
+            with with_real_tensors():
+                module = subject.build()
+        if not all(is_fake(tensor) for tensor in (*module.parameters(), *module.buffers())):
+            with with_real_tensors():
+                module = faked(module, mode)
+        return module.eval()
+
+
+@contextmanager
+def _explained(module: nn.Module | None) -> Iterator[None]:
+    """Whatever user code raises becomes one line that says in which submodule."""
+    try:
+        yield
+    except (GraphError, TraceBudget):
+        raise
+    except Exception as error:
+        paths = {} if module is None else {id(child): path for path, child in module.named_modules()}
+        selves = [id(frame.f_locals.get("self")) for frame, _ in walk_tb(error.__traceback__)]
+        path = next((paths[one] for one in reversed(selves) if one in paths), "")
+        place = "while it is built" if module is None else f"in module {path!r}" if path else "in its forward"
+        if isinstance(error, NEEDS_DATA):
+            reason = "a size or branch depends on the values of a tensor, which a trace does not have; "
+            reason += "pass the count as a forward argument"
+        else:
+            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
+        raise GraphError(f"{place}: {reason}") from error
 
 
 def used_symbols(example: Example, symbols: Mapping[str, SizeSymbol]) -> dict[str, SizeSymbol]:
