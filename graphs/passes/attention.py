@@ -1,4 +1,4 @@
-"""Chooses how attention runs: one fused kernel without a score matrix, or products and softmax through memory."""
+"""Chooses how attention runs: one kernel without a score matrix, or products and softmax through memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from graphs.ir import ACTIVATION, Operator, OperatorGraph, OpNode, Storage, Tens
 
 
 def apply_attention(graph: OperatorGraph, kernel: str) -> OperatorGraph:
-    """Attention nodes as `kernel` runs them (`math` writes the scores; all others never do).
+    """Attention nodes as `kernel` runs them.
 
-    `as_written` keeps what the model says: a call of scaled_dot_product_attention is the framework's fused kernel,
-    matmul-softmax-matmul written out stays three ops. A causal mask is free in a fused kernel: the tensor that
-    spelled it is not read, and ops that only made it disappear.
+    `as_written` keeps what the model says: a call of scaled_dot_product_attention is one kernel that reads
+    the mask it is given, matmul-softmax-matmul written out stays three ops. `math` writes the scores; all
+    others never do, and a causal mask is free in them: the tensor that spelled it is not read, and ops that
+    only made it disappear.
     """
-    if not any(node.operator.kind == "attention" for node in graph.nodes):
+    if kernel == "as_written" or all(node.operator.kind != "attention" for node in graph.nodes):
         return graph
     if kernel == "math":
         return _written_out(graph)
@@ -34,20 +35,18 @@ def apply_attention(graph: OperatorGraph, kernel: str) -> OperatorGraph:
 def drop_unread(graph: OperatorGraph, before: OperatorGraph) -> OperatorGraph:
     """Remove ops whose results nobody reads any more although somebody did in `before`."""
     read_before = {s for node in before.nodes for s in node.reads}
-    end = before.length
+    nodes = graph.nodes
     while True:
-        read = {s for node in graph.nodes for s in node.reads}
-
-        def needed(node: OpNode, read: set[int] = read) -> bool:
-            return any(
-                s in read or s not in read_before or graph.storages[s].freed_at >= end or s in node.reads
-                for s in node.writes
-            )
-
-        kept = tuple(node for node in graph.nodes if not node.writes or needed(node))
-        if len(kept) == len(graph.nodes):
-            return graph
-        graph = graph.with_nodes(kept)
+        read = {s for node in nodes for s in node.reads}
+        idle = {
+            s
+            for s in read_before - read
+            if graph.storages[s].freed_at < before.length  # results of the model are read by its caller
+        }
+        kept = tuple(node for node in nodes if not node.writes or not idle.issuperset(node.writes))
+        if len(kept) == len(nodes):
+            return graph.with_nodes(kept)
+        nodes = kept
 
 
 def _written_out(graph: OperatorGraph) -> OperatorGraph:

@@ -11,8 +11,8 @@ from graphs.workload import Precision
 def apply_precision(graph: OperatorGraph, precision: Precision) -> OperatorGraph:
     """The graph with activations, weights and KV cache in the asked dtypes.
 
-    Only tensors of the model's own dtype change: what the model computes in float32 on purpose stays so, unless
-    the model itself is float32. Integer tensors and masks never change. Sizes and FLOPs do not change.
+    Only tensors of the model's own dtype change: what the model computes in float32 on purpose stays so,
+    unless the model itself is float32. Integer tensors and masks never change. Sizes and FLOPs do not change.
     """
     own = graph.dtype
     activations = precision.activations or own

@@ -9,8 +9,9 @@ from graphs.work.work import Work
 def attention_work(operator: Operator) -> Work:
     """Scores and values over the full q x kv rectangle; softmax in registers: no score matrix reaches memory.
 
-    2*B*H*q*kv*(head_dim + value_dim) FLOP whatever the mask, as torch's counter gives with the math kernel; the
-    causal skip belongs to the kernel (`flops_executed`). One exp and about five vector operations per score.
+    2*B*H*q*kv*(head_dim + value_dim) FLOP whatever the mask, as torch's counter gives with the math kernel;
+    the causal skip belongs to the kernel (`flops_executed`). One exp and about five vector operations per
+    score.
     """
     names = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "value_dim")
     batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim = (operator.dim(name) for name in names)

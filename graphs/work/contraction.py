@@ -56,7 +56,7 @@ def _grouped_linear(call: Call) -> Canonical:
 
 
 def _convolution(call: Call) -> Canonical:
-    """Forward convolution as implicit GEMM: m output positions, n channels out per group, k window x channels in."""
+    """Convolution as implicit GEMM: m output positions, n channels out per group, k window x channels in."""
     weight, out = call.inputs[1].shape, call.outputs[0].shape
     tensors = 3 if len(call.inputs) > 2 else 2
     plain = call.arguments[3:] if len(call.arguments) > 3 else ()
@@ -72,7 +72,7 @@ def _convolution(call: Call) -> Canonical:
 
 
 def gemm_work(operator: Operator) -> Work:
-    """2*b*m*n*k FLOP; every operand read once, the result written once; a bias adds one per output element."""
+    """2*b*m*n*k FLOP; operands read once, the result written once; a bias adds one per output element."""
     b, m, n, k = (operator.dim(name) for name in "bmnk")
     bias = b * m * n if operator.attribute("bias") else number(0)
     return Work(
@@ -95,6 +95,8 @@ def grouped_gemm_work(operator: Operator) -> Work:
 
 ATEN = {
     "aten.mm": _mm,
+    "aten._int_mm": _mm,
+    "aten._scaled_mm": _mm,
     "aten.addmm": _addmm,
     "aten.bmm": _bmm,
     "aten.baddbmm": _baddbmm,

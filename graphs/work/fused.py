@@ -9,24 +9,19 @@ from graphs.work.work import Work
 
 
 def fused_work(operator: Operator) -> Work:
-    """Arithmetic adds up; only operands that cross the border move.
+    """Arithmetic adds up; operands say how many of their elements cross the border.
 
-    The first member decides how engines see the group (a GEMM with an epilogue, or a stream). An operand read by a
-    member that touches only part of it (a gather) costs what that member reads.
+    The first member decides how engines see the group: a GEMM with an epilogue, or a stream.
     """
     parts = [work_of(member) for member in operator.members]
     head = parts[0]
-    cost_of_spec = {
-        id(spec): read for member, part in zip(operator.members, parts, strict=True)
-        for spec, read in zip(member.inputs, part.reads, strict=True)
-    }  # fmt: skip
     return Work(
         shape=head.shape,
         dims=head.dims,
         flop=total(part.flop for part in parts),
         vector_flop=total(part.vector_flop for part in parts),
         special_op=total(part.special_op for part in parts),
-        reads=tuple(cost_of_spec.get(id(spec), spec.elements) for spec in operator.inputs),
+        reads=tuple(spec.elements for spec in operator.inputs),
         writes=tuple(spec.elements for spec in operator.outputs),
         gather_run=head.gather_run,
     )

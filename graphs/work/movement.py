@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from graphs.expressions import maximum, number, product
+from collections.abc import Callable
+
+from graphs.expressions import Expr, number, product
 from graphs.ir import Operator
-from graphs.work.work import Call, Canonical, Work
+from graphs.work.work import Call, Canonical, Operand, Work
 
 # Views and metadata: no byte moves. Everything not here and without a rule is reported as unknown.
 FREE = frozenset(
     f"aten.{name}"
     for name in (
-        "_unsafe_view", "_reshape_alias", "alias", "as_strided", "chunk", "detach", "detach_", "diagonal", "empty",
-        "empty_like", "empty_strided", "expand", "expand_as", "flatten", "lift_fresh", "movedim", "narrow", "new_empty",
-        "new_empty_strided", "numpy_T", "permute", "real", "imag", "resize_", "select", "set_", "slice", "split",
-        "split_with_sizes", "squeeze", "squeeze_", "sym_numel", "sym_size", "sym_storage_offset", "sym_stride", "t",
-        "t_", "transpose", "transpose_", "unbind", "unflatten", "unfold", "unsqueeze", "unsqueeze_", "view",
-        "view_as", "view_as_complex", "view_as_real", "_conj", "_neg_view", "swapaxes", "hsplit", "is_same_size",
-        "_local_scalar_dense", "item", "_assert_async", "_assert_scalar", "sym_constrain_range",
-        "sym_constrain_range_for_size", "_assert_tensor_metadata", "lift",
+        "_unsafe_view", "_reshape_alias", "alias", "as_strided", "chunk", "detach", "detach_", "diagonal",
+        "empty", "empty_like", "empty_strided", "expand", "expand_as", "flatten", "lift_fresh", "movedim",
+        "narrow", "new_empty", "new_empty_strided", "numpy_T", "permute", "real", "imag", "resize_", "select",
+        "set_", "slice", "split", "split_with_sizes", "squeeze", "squeeze_", "sym_numel", "sym_size",
+        "sym_storage_offset", "sym_stride", "t", "t_", "transpose", "transpose_", "unbind", "unflatten",
+        "unfold", "unsqueeze", "unsqueeze_", "view", "view_as", "view_as_complex", "view_as_real", "_conj",
+        "_neg_view", "swapaxes", "hsplit", "is_same_size", "_local_scalar_dense", "item", "_assert_async",
+        "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size", "_assert_tensor_metadata",
+        "lift", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk",
     )
-) | frozenset(("prim.device", "prims.view_of", "profiler._record_function_enter_new", "prim.layout"))  # fmt: skip
+) | frozenset(
+    ("prim.device", "prims.view_of", "profiler._record_function_enter_new", "prim.layout")
+)  # fmt: skip
 
 
 def _copy(call: Call) -> Canonical:
@@ -31,36 +36,73 @@ def _copy_in_place(call: Call) -> Canonical:
     return Canonical("copy", inputs=(1,) if len(call.inputs) > 1 else ())
 
 
-def _gather(call: Call) -> Canonical:
-    """Rows picked from a table: `run` elements are contiguous per index."""
-    table, out = call.inputs[0], call.outputs[0]
-    index = call.inputs[1] if len(call.inputs) > 1 else out
-    rows = product(index.shape)
-    run = maximum(1, product(out.shape) / rows)
+def _picked(table: Operand, rows: Expr, run: Expr) -> Canonical:
     return Canonical("gather", (("rows", rows), ("run", run), ("table", table.spec.elements)))
+
+
+def _index(call: Call) -> Canonical:
+    """table[indices]: what lies behind the last indexed dimension is contiguous."""
+    table, out = call.inputs[0], call.outputs[0]
+    trailing = len(table.shape) - _last_indexed(call) - 1
+    split = len(out.shape) - trailing
+    return _picked(table, product(out.shape[:split]), product(out.shape[split:]))
+
+
+def _last_indexed(call: Call) -> int:
+    return max(place for place, index in enumerate(call.arguments[1]) if index is not None)
+
+
+def _index_select(call: Call) -> Canonical:
+    table, out = call.inputs[0], call.outputs[0]
+    dim = _dimension(call, table)
+    return _picked(table, product(out.shape[: dim + 1]), product(out.shape[dim + 1 :]))
+
+
+def _dimension(call: Call, operand: Operand) -> int:
+    return int(call.arguments[1]) % max(1, len(operand.shape))
 
 
 def _embedding(call: Call) -> Canonical:
     table, index = call.inputs[0], call.inputs[1]
-    return Canonical(
-        "gather",
-        (("rows", product(index.shape)), ("run", product(table.shape[1:])), ("table", table.spec.elements)),
-    )
+    return _picked(table, product(index.shape), product(table.shape[1:]))
 
 
 def _gather_elements(call: Call) -> Canonical:
     table, index = call.inputs[0], call.inputs[1]
-    return Canonical(
-        "gather", (("rows", product(index.shape)), ("run", number(1)), ("table", table.spec.elements))
-    )
+    return _picked(table, product(index.shape), number(1))
+
+
+def _placed(call: Call, rows: Expr, run: Expr, *, adds: bool) -> Canonical:
+    """Rows written or added at given places; without a trailing _ the rest is copied into a new tensor."""
+    words = [("adds", "yes")] if adds else []
+    if not call.name.endswith("_"):
+        words.append(("copies", "yes"))
+    return Canonical("scatter", (("rows", rows), ("run", run)), tuple(words))
 
 
 def _scatter(call: Call) -> Canonical:
-    """Elements written or added at given places of the output; the untouched rest is not moved when in place."""
-    source = call.inputs[-1]
-    rows = product(source.shape[:1]) if source.shape else number(1)
-    run = maximum(1, product(source.shape) / rows)
-    return Canonical("scatter", (("rows", rows), ("run", run)))
+    """scatter(self, dim, index, source): element by element."""
+    adds = "add" in call.name or "reduce" in call.name or "reduce" in call.keywords
+    return _placed(call, product(call.inputs[1].shape), number(1), adds=adds)
+
+
+def _index_add(call: Call) -> Canonical:
+    """index_add(self, dim, index, source): slices along dim."""
+    source = call.inputs[2]
+    dim = _dimension(call, source)
+    rows, run = product(source.shape[: dim + 1]), product(source.shape[dim + 1 :])
+    return _placed(call, rows, run, adds="copy" not in call.name)
+
+
+def _index_put(call: Call) -> Canonical:
+    """self[indices] = values: dimensions before the last index that are taken whole repeat its rows."""
+    target, index = call.inputs[0], call.inputs[1]
+    last = _last_indexed(call)
+    whole = (
+        size for size, at in zip(target.shape, call.arguments[1][: last + 1], strict=False) if at is None
+    )
+    adds = len(call.arguments) > 3 and call.arguments[3] is True
+    return _placed(call, product(index.shape) * product(whole), product(target.shape[last + 1 :]), adds=adds)
 
 
 def copy_work(operator: Operator) -> Work:
@@ -87,12 +129,16 @@ def gather_work(operator: Operator) -> Work:
 
 
 def scatter_work(operator: Operator) -> Work:
-    """Read-modify-write of the touched rows, plus the sources."""
+    """The touched rows written, and read before when they are added to; indices and sources once."""
     rows, run = operator.dim("rows"), operator.dim("run")
-    touched = rows * run
-    reads = tuple(touched if i == 0 else spec.elements for i, spec in enumerate(operator.inputs))
+    touched, adds = rows * run, bool(operator.attribute("adds"))
+    target = operator.inputs[0].elements if operator.attribute("copies") else touched * int(adds)
+    writes = [o.elements if operator.attribute("copies") else touched for o in operator.outputs]
     return Work(
-        gather_run=run, vector_flop=touched, reads=reads, writes=tuple(touched for _ in operator.outputs)
+        gather_run=run,
+        vector_flop=touched * int(adds),
+        reads=(target, *(spec.elements for spec in operator.inputs[1:])),
+        writes=tuple(writes),
     )
 
 
@@ -101,39 +147,33 @@ def unknown_work(operator: Operator) -> Work:
     return copy_work(operator)
 
 
-ATEN = {
-    "aten.clone": _copy,
-    "aten.contiguous": _copy,
-    "aten._to_copy": _copy,
-    "aten.to": _copy,
-    "aten.cat": _copy,
-    "aten.stack": _copy,
-    "aten.repeat": _copy,
-    "aten.repeat_interleave": _copy,
-    "aten.roll": _copy,
-    "aten.flip": _copy,
-    "aten.constant_pad_nd": _copy,
-    "aten.pad": _copy,
-    "aten.copy": _copy,
+_COPIES = (
+    "_to_copy", "bincount", "block_diag", "cat", "channel_shuffle", "clone", "col2im", "constant_pad_nd",
+    "contiguous", "copy", "diag_embed", "flip", "im2col", "one_hot", "pad", "pixel_shuffle",
+    "pixel_unshuffle", "reflection_pad1d", "reflection_pad2d", "repeat", "repeat_interleave",
+    "replication_pad1d", "replication_pad2d", "roll", "rot90", "select_scatter", "slice_scatter", "stack",
+    "to",
+)  # fmt: skip
+ATEN: dict[str, Callable[[Call], Canonical]] = {
+    **{f"aten.{name}": _copy for name in _COPIES},
     "aten.copy_": _copy_in_place,
-    "aten.index_select": _gather,
-    "aten.index": _gather,
-    "aten._unsafe_index": _gather,
+    "aten.index_select": _index_select,
+    "aten.index": _index,
+    "aten._unsafe_index": _index,
     "aten.embedding": _embedding,
+    "aten._embedding_bag": _embedding,
     "aten.gather": _gather_elements,
     "aten.take": _gather_elements,
-    "aten.scatter": _scatter,
-    "aten.scatter_": _scatter,
-    "aten.scatter_add": _scatter,
-    "aten.scatter_add_": _scatter,
-    "aten.index_add": _scatter,
-    "aten.index_add_": _scatter,
-    "aten.index_copy_": _scatter,
-    "aten.index_put": _scatter,
-    "aten.index_put_": _scatter,
-    "aten.slice_scatter": _copy,
-    "aten.one_hot": _copy,
-    "aten.bincount": _copy,
+}
+ATEN |= {
+    f"aten.{name}{suffix}": rule
+    for suffix in ("", "_")
+    for names, rule in (
+        (("scatter", "scatter_add", "scatter_reduce"), _scatter),
+        (("index_add", "index_copy", "index_reduce"), _index_add),
+        (("index_put",), _index_put),
+    )
+    for name in names
 }
 RULES = {
     "copy": copy_work,

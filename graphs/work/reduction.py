@@ -34,13 +34,17 @@ def _rows_cols(shape: tuple[Expr, ...], dims: object) -> tuple[Expr, Expr]:
     return product(shape[d] for d in range(len(shape)) if d not in chosen), cols
 
 
-def _reduction(kind: str, at: int | None, keyword: str = "dim") -> Callable[[Call], Canonical]:
+def _reduction(
+    kind: str, at: int | None, keyword: str = "dim", *, default: int | None = None
+) -> Callable[[Call], Canonical]:
+    """Rule of an op that reduces the dimensions its argument `at` names; `default` where none is given."""
+
     def rule(call: Call) -> Canonical:
         dims = call.keywords.get(keyword)
         if dims is None and at is not None and len(call.arguments) > at:
             dims = call.arguments[at]
-        if isinstance(dims, bool) or not isinstance(dims, (int, list, tuple, type(None))):
-            dims = None
+        if isinstance(dims, bool) or not isinstance(dims, int | list | tuple):
+            dims = default
         rows, cols = _rows_cols(call.inputs[0].shape, dims)
         return Canonical(kind, (("rows", rows), ("cols", cols)))
 
@@ -100,8 +104,10 @@ def _sort_work(operator: Operator) -> Work:
     )
 
 
-_REDUCE = ("sum", "mean", "amax", "amin", "max", "min", "prod", "any", "all", "argmax", "argmin", "var", "std",
-           "var_mean", "std_mean", "logsumexp", "norm", "linalg_vector_norm", "nansum", "count_nonzero", "median")  # fmt: skip
+_REDUCE = (
+    "sum", "mean", "amax", "amin", "aminmax", "max", "min", "prod", "any", "all", "argmax", "argmin", "var",
+    "std", "var_mean", "std_mean", "logsumexp", "nansum", "count_nonzero", "median",
+)  # fmt: skip
 
 ATEN: dict[str, Callable[[Call], Canonical]] = {
     "aten.native_layer_norm": _layer_norm,
@@ -116,14 +122,19 @@ ATEN: dict[str, Callable[[Call], Canonical]] = {
     "aten._log_softmax": _reduction("log_softmax", 1),
     "aten.cumsum": _reduction("scan", 1),
     "aten.cumprod": _reduction("scan", 1),
+    "aten.cummax": _reduction("scan", 1),
+    "aten.cummin": _reduction("scan", 1),
     "aten.logcumsumexp": _reduction("scan", 1),
-    "aten.topk": _reduction("sort", 2),
-    "aten.sort": _reduction("sort", 1),
-    "aten.argsort": _reduction("sort", 1),
+    "aten.topk": _reduction("sort", 2, default=-1),
+    "aten.kthvalue": _reduction("sort", 2, default=-1),
+    "aten.sort": _reduction("sort", 1, default=-1),
+    "aten.argsort": _reduction("sort", 1, default=-1),
     "aten.avg_pool2d": _window,
     "aten.max_pool2d_with_indices": _window,
     "aten._adaptive_avg_pool2d": _window,
     "aten.max_pool2d": _window,
     "aten.avg_pool1d": _window,
+    "aten.norm": _reduction("reduce", 2),
+    "aten.linalg_vector_norm": _reduction("reduce", 2),
 } | {f"aten.{name}": _reduction("reduce", 1) for name in _REDUCE}
-RULES: dict[str, Callable[[Operator], Work]] = {kind: _rows_work for kind in COSTS} | {"sort": _sort_work}
+RULES: dict[str, Callable[[Operator], Work]] = {**dict.fromkeys(COSTS, _rows_work), "sort": _sort_work}

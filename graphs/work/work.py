@@ -26,7 +26,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One recorded torch op: name without namespace version (`aten.mm`), tensors in and out, other arguments."""
+    """One recorded torch op: name without overload (`aten.mm`), tensors in and out, other arguments."""
 
     name: str
     inputs: tuple[Operand, ...]
@@ -37,7 +37,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """Kind and canonical dims of a call; `inputs`/`outputs` select operands that touch memory (None = all)."""
+    """Kind and canonical dims; `inputs`, `outputs` choose the operands that touch memory (None: all)."""
 
     kind: str
     dims: tuple[tuple[str, Expr], ...] = ()
@@ -50,10 +50,10 @@ class Canonical:
 class Work:
     """Amounts of work of one operator, as expressions.
 
-    `shape` says how engines see it: `gemm` (dims b m n k), `attention`, `conv` (gemm dims by im2col) or `stream`.
-    `flop` is matrix work (2 per multiply-add), `vector_flop` elementwise arithmetic, `special_op` exp/tanh/rsqrt
-    results; `reads`/`writes` are elements touched per operand, aligned with the operator's inputs/outputs;
-    `row_bytes_elements` is the contiguous run of a gather (0 = streaming).
+    `shape` says how engines see it: `gemm` (dims b m n k), `attention`, `conv` (gemm dims by im2col) or
+    `stream`. `flop` is matrix work (2 per multiply-add), `vector_flop` elementwise arithmetic, `special_op`
+    exp/tanh/rsqrt results; `reads`/`writes` are elements touched per operand, aligned with the operator's
+    inputs/outputs; `gather_run` is the contiguous run of a gather (0 = streaming).
     """
 
     shape: str = "stream"
