@@ -1,4 +1,4 @@
-"""A toy machine (1e12 FLOP/s, 1e11 B/s) of every engine and graphs of one operator, so that numbers can be checked by hand."""
+"""A toy machine (1e12 FLOP/s, 1e11 B/s) of every engine and graphs of one operator, to check by hand."""
 
 from __future__ import annotations
 
@@ -73,9 +73,10 @@ source = "made up for tests"
 UNITS = {"simt": 10, "systolic": 2, "cpu": 10, "spatial": 256}
 # Every efficiency 1, perfect overlap, no start-up: what is left is arithmetic.
 IDEAL = {
-    "matrix_efficiency": 1.0, "vector_efficiency": 1.0, "special_efficiency": 1.0, "attention_efficiency": 1.0,
-    "dram_efficiency": 1.0, "onchip_efficiency": 1.0, "overlap": 0.0, "kernel_ramp_s": 0.0,
-    "unit_byte_per_clock": 1000.0, "tile_half_reuse": 0.0, "k_prologue": 0.0, "query_half_tile": 0.0, "panel_half_rows": 0.0,
+    "matrix_efficiency": 1.0, "vector_efficiency": 1.0, "special_efficiency": 1.0,
+    "attention_efficiency": 1.0, "dram_efficiency": 1.0, "onchip_efficiency": 1.0, "overlap": 0.0,
+    "kernel_ramp_s": 0.0, "unit_byte_per_clock": 1000.0, "tile_half_reuse": 0.0, "k_prologue": 0.0,
+    "query_half_tile": 0.0, "panel_half_rows": 0.0,
 }  # fmt: skip
 NO_SOFTWARE = Stack(
     id="none", dispatch_s=0.0, launch_s=0.0, graph_capture=True, passes=(), attention_kernel="flash",
@@ -112,7 +113,7 @@ def gemm_graph(dtype: str = "fp32") -> OperatorGraph:
 
 
 def attention_graph(mask: str = "none", dtype: str = "fp32") -> OperatorGraph:
-    """`batch` sequences, `sets` key/value heads and `group` query heads on each; q queries, k keys of d elements."""
+    """`batch` sequences, `sets` key heads with `group` query heads each; q queries, k keys of d elements."""
     batch, kv, group, q, k, d = (symbol(name) for name in ("batch", "sets", "group", "q", "k", "d"))
     dims = (
         ("batch", batch), ("heads", kv * group), ("kv_heads", kv), ("q_len", q), ("kv_len", k),

@@ -1,0 +1,270 @@
+"""Numbers of each engine checked by hand on the toy machine: 1e12 FLOP/s, 1e11 B/s, every efficiency 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hwsim
+from devices import Device
+from graphs.ir import OperatorGraph
+from hwsim.engines.simt import SPLITS, TILES
+from hwsim.errors import HwsimError
+from hwsim.result import Estimate
+from tests.toys import (
+    ENGINES,
+    NO_SOFTWARE,
+    attention_graph,
+    gather_graph,
+    gemm_graph,
+    ideal,
+    stream_graph,
+    toy,
+)
+
+FAST_MEMORY = {"device.memory.dram.bandwidth": "1 PB/s", "device.memory.l2.bandwidth": "1 PB/s"}
+LARGE_CACHE = {"device.memory.l2.capacity": "1 GB"}
+
+
+def price(
+    graph: OperatorGraph, device: Device, overrides: dict[str, Any] | None = None, **sizes: float
+) -> Estimate:
+    changes = {**ideal(device), **(overrides or {})}
+    result = hwsim.estimate(graph, device, stack=NO_SOFTWARE, overrides=changes, **sizes)
+    assert isinstance(result, Estimate)
+    return result
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stream_takes_its_bytes_over_the_bandwidth(engine: str, tmp_path: Path) -> None:
+    """Two operands in and one result out, 4 bytes each, over 1e11 B/s."""
+    e = 1_000_000
+    assert price(stream_graph(), toy(tmp_path, engine), e=e).latency_s == pytest.approx(3 * e * 4 / 1e11)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stream_spends_the_energy_of_its_parts(engine: str, tmp_path: Path) -> None:
+    """10 pJ per DRAM byte, 1 pJ per on-chip byte, 4 pJ per addition, 2 W for the time it takes."""
+    e = 1_000_000
+    energy = price(stream_graph(), toy(tmp_path, engine), e=e).energy_by_j
+    assert energy["dram"] == pytest.approx(12 * e * 10e-12)
+    assert energy["onchip"] == pytest.approx(12 * e * 1e-12)
+    assert energy["compute"] == pytest.approx(e * 4e-12)
+    assert energy["static"] == pytest.approx(2.0 * 12 * e / 1e11)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_launches_and_ramps_add_up_per_kernel(engine: str, tmp_path: Path) -> None:
+    device = toy(tmp_path, engine)
+    plain = price(stream_graph(), device, e=1000).latency_s
+    stack = hwsim.estimate(
+        stream_graph(), device, stack=NO_SOFTWARE, e=1000,
+        overrides={**ideal(device), "coefficient.kernel_ramp_s": 2e-6, "stack.launch": "3 us"},
+    )  # fmt: skip
+    assert stack.latency_s == pytest.approx(plain + 5e-6)
+    assert stack.breakdown_s["overhead"] == pytest.approx(5e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_slow_host_hides_the_device_behind_its_dispatch(engine: str, tmp_path: Path) -> None:
+    """The host needs 100 us per kernel and its first dispatch precedes the device: 200 us for one kernel."""
+    device = toy(tmp_path, engine)
+    result = price(stream_graph(), device, {"stack.dispatch": "100 us"}, e=1000)
+    assert result.latency_s == pytest.approx(200e-6)
+
+
+def test_gpu_gemm_in_full_waves_reaches_the_peak(tmp_path: Path) -> None:
+    """2560 x 2560 outputs are 200 tiles of 256 x 128: exactly 20 waves on 10 units."""
+    result = price(gemm_graph(), toy(tmp_path, "simt"), {**FAST_MEMORY}, b=1, m=2560, n=2560, k=256)
+    assert result.latency_s == pytest.approx(2 * 2560 * 2560 * 256 / 1e12)
+    assert result.flops == 2 * 2560 * 2560 * 256
+    assert result.flops_executed == result.flops
+
+
+def test_gpu_gemm_pays_for_the_last_wave(tmp_path: Path) -> None:
+    """11 column tiles on 10 units; K in 8 parts makes 88 tiles, 9 waves of an eighth of a tile's time."""
+    result = price(gemm_graph(), toy(tmp_path, "simt"), FAST_MEMORY, b=1, m=16, n=11 * 64, k=4096)
+    assert result.latency_s == pytest.approx(9 / 8 * 10 * (2 * 16 * 64 * 4096) / 1e12)
+    assert result.ops[0].choice in ("16x64 split-K 8", "16x64 split-K 16")
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 77, 501, 90), (1, 1000, 37, 4096), (64, 33, 129, 65)])
+def test_gpu_gemm_takes_the_cheapest_of_all_tiles(sizes: tuple[int, int, int, int], tmp_path: Path) -> None:
+    """The formula of the engine written out for every tile and split; 4-byte elements, nothing read again."""
+    b, m, n, k = sizes
+    dram = 4 * b * (m * k + k * n + m * n) / 1e11
+    seconds = []
+    for rows, columns in TILES:
+        for split in SPLITS:
+            tiles = b * -(-m // rows) * -(-n // columns) * split
+            depth = -(-k // (32 * split)) * 32
+            compute = -(-tiles // 10) * (2 * rows * columns * depth) / (1e12 / 10)
+            loads = tiles * depth * 4 * (min(rows, m) + min(columns, n))
+            partial = 2 * 4 * split * b * m * n if split > 1 else 0
+            onchip = (loads + 4 * b * m * n + partial) / 1e12
+            seconds.append(max(compute, dram, onchip))
+    result = price(gemm_graph(), toy(tmp_path, "simt"), LARGE_CACHE, b=b, m=m, n=n, k=k)
+    assert result.latency_s == pytest.approx(min(seconds))
+
+
+def test_gpu_gemm_on_one_unit_is_limited_by_the_bytes_that_unit_takes(tmp_path: Path) -> None:
+    """One tile of K = 32: 32 x (16 + 32) elements of 4 bytes through one unit at 8 B per 1 GHz clock."""
+    device = toy(tmp_path, "simt")
+    changes = {
+        **FAST_MEMORY,
+        "coefficient.unit_byte_per_clock": 8.0,
+        "device.compute.matrix.fp32": "1 PFLOP/s",
+    }
+    assert price(gemm_graph(), device, changes, b=1, m=16, n=32, k=32).latency_s == pytest.approx(
+        32 * (16 + 32) * 4 / 8e9
+    )
+
+
+def test_gpu_attention_without_mask_is_two_products(tmp_path: Path) -> None:
+    """10 heads of 128 queries are 10 tiles on 10 units, one wave without padding."""
+    q, k, d = 128, 1024, 64
+    result = price(
+        attention_graph(), toy(tmp_path, "simt"), FAST_MEMORY, batch=10, sets=1, group=1, q=q, k=k, d=d
+    )
+    assert result.latency_s == pytest.approx(10 * 2 * q * k * (d + d) / 1e12)
+    assert result.flops == result.flops_executed == 10 * 2 * q * k * 2 * d
+
+
+def test_gpu_attention_skips_what_a_causal_mask_hides(tmp_path: Path) -> None:
+    """1024 queries in tiles of 128: tile i sees i x 128 keys, 4.5 of 8 on average, rounded up to 5 steps."""
+    q, d = 1024, 64
+    sizes = {"batch": 10, "sets": 1, "group": 1, "q": q, "k": q, "d": d}
+    result = price(attention_graph("causal"), toy(tmp_path, "simt"), FAST_MEMORY, **sizes)
+    assert result.flops == 10 * 2 * q * q * 2 * d
+    assert result.flops_executed == pytest.approx(10 * 8 * (2 * 128 * 5 * 128 * 2 * d))
+    assert result.latency_s == pytest.approx(result.flops_executed / 1e12)
+
+
+def test_gpu_decode_packs_the_heads_that_share_keys_into_one_tile(tmp_path: Path) -> None:
+    """8 query heads on one key head fill half a tile of 16 rows; keys are read once, not 8 times."""
+    k, d = 4096, 128
+    device = toy(tmp_path, "simt")
+    result = price(attention_graph(), device, batch=10, sets=1, group=8, q=1, k=k, d=d)
+    assert result.flops_executed == 10 * 2 * 16 * k * 2 * d
+    assert result.dram_bytes == 4 * 10 * (2 * k * d + 2 * 8 * d)
+    assert result.latency_s == pytest.approx(result.dram_bytes / 1e11)
+
+
+def test_gpu_split_kv_spreads_one_long_sequence_over_all_units(tmp_path: Path) -> None:
+    """One head of one query: a single tile whole; in 64 parts 7 waves on 10 units, better than 8 in one."""
+    device = toy(tmp_path, "simt")
+    sizes = {"batch": 1, "sets": 1, "group": 1, "q": 1, "k": 8192, "d": 64}
+    overrides = {**ideal(device), **FAST_MEMORY}
+    whole = hwsim.estimate(attention_graph(), device, stack=NO_SOFTWARE, overrides=overrides, **sizes)
+    overrides["stack.attention_kernel"] = "flash_split_kv"
+    split = hwsim.estimate(attention_graph(), device, stack=NO_SOFTWARE, overrides=overrides, **sizes)
+    assert whole.breakdown_s["compute"] == pytest.approx(10 * 2 * 16 * 8192 * 128 / 1e12)
+    assert split.breakdown_s["compute"] == pytest.approx(whole.breakdown_s["compute"] * 7 / 64)
+
+
+def test_a_systolic_product_is_folds_times_cycles(tmp_path: Path) -> None:
+    """100 x 32 times 32 x 64 on two 16 x 16 arrays, weights stationary, half the columns on each:
+    2 x 2 folds that stream 100 rows, the first load, fill and drain of 16 + 16 + 16 - 2 cycles.
+    """
+    result = price(gemm_graph(), toy(tmp_path, "systolic"), FAST_MEMORY, b=1, m=100, n=64, k=32)
+    cycle = 2 * (2 * 16 * 16) / 1e12
+    assert result.latency_s == pytest.approx((4 * 100 + 46) * cycle)
+
+
+def test_a_systolic_product_of_few_columns_deals_its_rows(tmp_path: Path) -> None:
+    """48 columns are 3 folds, which 2 arrays share badly; halving the rows is better: 2 x 3 x 50 + 46."""
+    result = price(gemm_graph(), toy(tmp_path, "systolic"), FAST_MEMORY, b=1, m=100, n=48, k=32)
+    assert result.latency_s == pytest.approx((6 * 50 + 46) * 1.024e-9)
+    assert result.ops[0].choice == "ws, rows dealt"
+
+
+def test_systolic_attention_is_a_product_for_scores_and_one_for_values(tmp_path: Path) -> None:
+    """Two heads on two arrays: scores 64 x 16 x 64 are 4 folds of 64 rows, and so are values 64 x 64 x 16."""
+    device = toy(tmp_path, "systolic")
+    result = price(attention_graph(), device, FAST_MEMORY, batch=1, sets=2, group=1, q=64, k=64, d=16)
+    assert result.latency_s == pytest.approx(2 * (4 * 64 + 46) * 1.024e-9)
+
+
+def test_an_unknown_dataflow_is_refused() -> None:
+    from hwsim.engines.systolic import gemm_cycles
+
+    with pytest.raises(HwsimError, match="dataflow 'xs' is unknown; use 'ws', 'os' or 'is'"):
+        gemm_cycles(1, 1, 1, 4, 4, "xs")
+
+
+def test_a_small_cpu_product_stays_on_one_core(tmp_path: Path) -> None:
+    """13 x 9 outputs are padded to 18 x 16 (panels of 6, vectors of 8): too few for a second core."""
+    result = price(gemm_graph(), toy(tmp_path, "cpu"), FAST_MEMORY, b=1, m=13, n=9, k=64)
+    assert result.latency_s == pytest.approx(2 * 18 * 16 * 64 / (1e12 / 10))
+    assert result.flops_executed == 2 * 18 * 16 * 64
+
+
+def test_a_large_cpu_product_fills_all_cores(tmp_path: Path) -> None:
+    result = price(gemm_graph(), toy(tmp_path, "cpu"), FAST_MEMORY, b=1, m=600, n=800, k=512)
+    assert result.latency_s == pytest.approx(2 * 600 * 800 * 512 / 1e12)
+
+
+def test_cpu_attention_gives_a_head_to_a_core(tmp_path: Path) -> None:
+    """One head of 64 queries keeps one of ten cores busy; ten heads take as long."""
+    device = toy(tmp_path, "cpu")
+    sizes = {"batch": 1, "group": 1, "q": 64, "k": 100, "d": 8}
+    one = price(attention_graph(), device, FAST_MEMORY, sets=1, **sizes)
+    ten = price(attention_graph(), device, FAST_MEMORY, sets=10, **sizes)
+    assert one.latency_s == pytest.approx(2 * 64 * 100 * 16 / (1e12 / 10))
+    assert ten.latency_s == pytest.approx(one.latency_s)
+
+
+def test_a_spatial_product_takes_the_best_of_four_mappings(tmp_path: Path) -> None:
+    """32 x 16 outputs lie on a 16 x 16 grid in 2 passes of K = 100 steps and 30 of fill and drain."""
+    result = price(gemm_graph(), toy(tmp_path, "spatial"), FAST_MEMORY, b=1, m=32, n=16, k=100)
+    assert result.latency_s == pytest.approx(2 * (100 + 30) * (2 * 256 / 1e12))
+
+
+def test_spatial_scores_that_outgrow_the_buffer_go_to_memory_and_back(tmp_path: Path) -> None:
+    """1000 x 1000 scores of 4 bytes in a buffer of 1 MB: 3 MB of each head are written and read again."""
+    sizes = {"batch": 1, "sets": 3, "group": 1, "q": 1000, "k": 1000, "d": 16}
+    result = price(attention_graph(), toy(tmp_path, "spatial"), **sizes)
+    assert result.dram_bytes == pytest.approx(4 * 3 * 4 * 1000 * 16 + 3 * 2 * (4e6 - 1e6))
+
+
+@pytest.mark.parametrize("engine", ["simt", "cpu", "systolic"])
+def test_a_gather_of_short_runs_fetches_whole_granules(engine: str, tmp_path: Path) -> None:
+    """Runs of 4 bytes where an access fetches a granule; indices and results stay contiguous."""
+    device = toy(tmp_path, engine)
+    rows = 10_000
+    result = price(
+        gather_graph(), device, {"coefficient.gather_granule_byte": 64.0}, rows=rows, run=1, t=10**6
+    )
+    assert result.dram_bytes == pytest.approx(rows * (64 + 4 + 4))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_operands_larger_than_the_chip_are_read_again(engine: str, tmp_path: Path) -> None:
+    """Two operands of 2000 x 2000 x 4 B = 16 MB and a buffer of 1 MB, half of it for a block: one stays
+    in 32 pieces and the other streams past each, or partial sums stay in a square of side sqrt(5e5 / 4) and
+    rows and columns stream past: 2 x 2000^3 elements over the side, which is less.
+    """
+    side = (5e5 / 4) ** 0.5
+    panels, squares = 16e6 + 32 * 16e6, 2 * 4 * 2000**3 / side
+    result = price(gemm_graph(), toy(tmp_path, engine), b=1, m=2000, n=2000, k=2000)
+    assert squares < panels
+    assert result.dram_bytes == pytest.approx(squares + 16e6)
+
+
+def test_softmax_limits_attention_when_exponentials_are_slow(tmp_path: Path) -> None:
+    """One exponential per score at 1 GOP/s, five vector operations at 5e11 FLOP/s."""
+    device = toy(tmp_path, "simt")
+    changes = {**FAST_MEMORY, "device.compute.special": "1 GOP/s"}
+    result = price(attention_graph(), device, changes, batch=10, sets=1, group=1, q=128, k=1024, d=64)
+    scores = 10 * 128 * 1024
+    assert result.latency_s == pytest.approx(scores / 1e9 + 5 * scores / 5e11)
+
+
+def test_a_causal_mask_halves_the_softmax_too(tmp_path: Path) -> None:
+    device = toy(tmp_path, "simt")
+    changes = {**FAST_MEMORY, "device.compute.special": "1 GOP/s"}
+    result = price(attention_graph("causal"), device, changes, batch=10, sets=1, group=1, q=128, k=128, d=64)
+    scores = 10 * 128 * 129 / 2
+    assert result.latency_s == pytest.approx(scores / 1e9 + 5 * scores / 5e11)
