@@ -339,14 +339,14 @@ def _datasheet_bandwidth(device: Device) -> Any:
 
 def _memory(totals: Totals, machine: Machine, shaped: Callable[[Any], Any]) -> dict[str, Any]:
     parts: dict[str, Any] = {name: shaped(totals.memory[name]) for name in ROLES}
-    parts["reserve"] = machine.stack.reserve_byte if machine.device.kind != "accelerator" else 0.0
+    reserve, capacity = (
+        shaped(value) if np.ndim(value) else value
+        for value in (machine.stack.reserve_byte, machine.capacity_byte)
+    )
+    parts["reserve"] = reserve if machine.device.kind != "accelerator" else 0.0
     parts["total"] = sum(parts.values())
-    parts["capacity"] = _shaped_capacity(machine, shaped)
+    parts["capacity"] = capacity
     return parts
-
-
-def _shaped_capacity(machine: Machine, shaped: Callable[[Any], Any]) -> Any:
-    return shaped(machine.capacity_byte) if np.ndim(machine.capacity_byte) else machine.capacity_byte
 
 
 def _new_tokens(bound: Mapping[str, Array], phase: str, spread: Callable[[Any], Any]) -> Any:

@@ -21,6 +21,7 @@ from hwsim.fitted import Coefficients
 
 MATRIX, VECTOR = "matrix", "vector"
 _INT_FOR_FLOAT = {"int64": "fp32", "int32": "fp32", "int16": "fp32", "bool": "fp32", "uint8": "fp32"}
+_OF_STACK = ("dispatch_s", "launch_s", "reserve_byte")
 _STRUCTURE = ("units", "array_rows", "array_columns", "array_count", "onchip_byte", "lanes")
 
 
@@ -142,11 +143,14 @@ def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:
         **{name: mapped(getattr(machine.structure, name)) for name in _STRUCTURE},
         coefficients=mapped(machine.structure.coefficients),
     )
+    stack = dataclasses.replace(
+        machine.stack, **{name: mapped(getattr(machine.stack, name)) for name in _OF_STACK}
+    )
     names = (
         "matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s",
         "unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op",
         "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w",
     )  # fmt: skip
     return dataclasses.replace(
-        machine, structure=structure, **{n: mapped(getattr(machine, n)) for n in names}
+        machine, stack=stack, structure=structure, **{n: mapped(getattr(machine, n)) for n in names}
     )

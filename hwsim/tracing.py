@@ -41,6 +41,12 @@ def trace(
     return _LOADED[key]
 
 
+def remember(graphs: Mapping[tuple[str, str], OperatorGraph]) -> None:
+    """Take graphs of (model, phase) that another process traced, so that this one need not."""
+    for (model, phase), graph in graphs.items():
+        _LOADED[model, phase, ()] = graph
+
+
 def _own_module(
     model: Any, phase: str, inputs: Any, sizes: Mapping[str, int] | None, fixed: Mapping[str, int] | None
 ) -> OperatorGraph:
