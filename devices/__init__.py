@@ -2,9 +2,10 @@
 
 A device is one TOML file in this folder: datasheet facts, units as text, a source beside every group.
 `device` validates it once and returns a `Device` of SI numbers, `Device.replace` changes it for a what-if (an
-array gives many machines at once), and `detect` describes the machine at hand. A `Stack` is the software
-between a graph and the silicon. The room knows no models and no cost formulae; measured coefficients never
-become part of a profile.
+array gives many machines at once), and `detect` describes the machine at hand. `named` reads the names that
+measurement tables use. A `Cluster` is many devices and the links between them, a `Stack` the software between
+a graph and the silicon. The room knows no models and no cost formulae; measured coefficients never become part
+of a profile.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from devices.catalog import device, devices
 from devices.detect import detect
 from devices.device import Device
 from devices.errors import DeviceError
+from devices.naming import Named, named
 from devices.quantity import format_quantity, parse_quantity
 from devices.stack import Stack, stack, stacks
 
 __all__ = [
     "Device",
     "DeviceError",
+    "Named",
     "Stack",
     "detect",
     "device",
     "devices",
     "format_quantity",
+    "named",
     "parse_quantity",
     "stack",
     "stacks",

@@ -165,7 +165,7 @@ class CarbonProfile(_Group):
 
 
 class DeviceProfile(_Group):
-    """One profile file; `date`: when its facts were looked up, `architecture`: a row of architectures.toml."""
+    """One profile file; `date` is that of the look-up, `architecture` a row of architectures.toml."""
 
     name: str
     kind: Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
@@ -227,7 +227,8 @@ def _drop(table: dict[str, Any], name: str, file_name: str) -> None:
         inner = inner.get(group, {}) if isinstance(inner, dict) else {}
     if not isinstance(inner, dict) or last not in inner:
         known = inner if isinstance(inner, dict) else ()
-        raise DeviceError(f"{file_name}: without = '{name}' is not in the extended profile{near(last, known)}")
+        rule = "is not in the extended profile"
+        raise DeviceError(f"{file_name}: without = '{name}' {rule}{near(last, known)}")
     del inner[last]
 
 
