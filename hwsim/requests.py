@@ -172,13 +172,14 @@ class Request:
         parts = {name: self._shaped(value) for name, value in self.prefill.memory_bytes.items()}
         if self.decode is None:
             return parts
-        totals = np.broadcast_to(self.decode.memory_bytes["total"], self.decode.shape)
+        # a step beyond the end of its request counts for nothing
+        totals = np.broadcast_to(self.decode.memory_bytes["total"], self.decode.shape) * self.steps
         worst = np.argmax(totals, axis=0)[None]
         late = {
             name: np.take_along_axis(np.broadcast_to(value, totals.shape), worst, axis=0)[0]
             for name, value in self.decode.memory_bytes.items()
         }
-        larger = late["total"] > parts["total"]
+        larger = np.take_along_axis(totals, worst, axis=0)[0] > parts["total"]
         return {name: self._shaped(np.where(larger, late[name], parts[name])) for name in parts}
 
     @property

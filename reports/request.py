@@ -62,7 +62,7 @@ def _asked(r: Request) -> str:
     cached = sizes.pop("context", 0.0)
     sizes = {"batch": sizes.pop("batch", 1.0), **sizes} | ({"cached": cached} if cached else {})
     listed = [f"{name} {float(value):g}" for name, value in sizes.items()]
-    tokens = f"{float(r.generate):g} tokens after {float(r.prompt):g}"
+    tokens = f"{float(r.generate):g} {'token' if r.generate == 1 else 'tokens'} after {float(r.prompt):g}"
     return ", ".join([tokens, *listed, r.dtype, r.stack])
 
 
