@@ -275,7 +275,8 @@ def estimate(
     strict: Strict = False,
     price: Price = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the roofline to a .png or .svg file.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw roofline, modules and memory to a .png, .svg or .pdf."),
     ] = None,
     trace_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the timeline for ui.perfetto.dev.")
@@ -316,9 +317,9 @@ def estimate(
     else:
         _show_estimates(found, by, top)
     if plot is not None:
-        from reports.roofline import draw_roofline
+        from reports.sheet import draw_sheet
 
-        draw_roofline(found, plot)
+        draw_sheet(found, plot)
     if trace_out is not None:
         from reports.perfetto import write_trace
 

@@ -1,4 +1,4 @@
-"""One colour and one marker per family of operators, for every figure.
+"""One colour and one marker per family of operators, per line and per part of a sum, for every figure.
 
 The colours are those of Okabe and Ito ("Color Universal Design", 2008), told apart with every common kind of
 colour blindness; markers differ as well, for print in black.
@@ -7,6 +7,8 @@ colour blindness; markers differ as well, for print in black.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+Dashes = str | tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +45,57 @@ FAMILIES = (*_KINDS, OTHER)
 def family_of(kind: str) -> Family:
     """The family of an operator kind; a backward operator has that of its forward one."""
     return _FAMILY.get(kind.removesuffix("_backward"), OTHER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """How one of several lines or groups of dots looks; dashes differ too, for print in black."""
+
+    colour: str
+    marker: str
+    dashes: Dashes
+
+
+_LOOKS: tuple[tuple[str, str, Dashes], ...] = (
+    ("#0072B2", "o", "-"),
+    ("#D55E00", "s", "--"),
+    ("#009E73", "^", "-."),
+    ("#CC79A7", "D", ":"),
+    ("#E69F00", "v", (0, (5, 1))),
+    ("#56B4E9", "P", (0, (3, 1, 1, 1))),
+    ("#7F7F7F", "X", (0, (1, 1))),
+)
+SERIES = tuple(Series(colour=c, marker=m, dashes=d) for c, m, d in _LOOKS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of a sum (time, energy, memory); the hatch is for print in black."""
+
+    label: str
+    colour: str
+    hatch: str
+
+
+PARTS = {
+    "compute": Part(label="arithmetic", colour="#0072B2", hatch=""),
+    "memory": Part(label="memory traffic", colour="#E69F00", hatch="///"),
+    "overhead": Part(label="launches", colour="#7F7F7F", hatch="..."),
+    "communication": Part(label="links", colour="#56B4E9", hatch="xx"),
+    "power": Part(label="throttling", colour="#D55E00", hatch="\\\\\\"),
+}
+ENERGY_PARTS = {
+    "compute": Part(label="arithmetic", colour="#0072B2", hatch=""),
+    "onchip": Part(label="on-chip memory", colour="#009E73", hatch="---"),
+    "dram": Part(label="DRAM", colour="#E69F00", hatch="///"),
+    "link": Part(label="links", colour="#56B4E9", hatch="xx"),
+    "static": Part(label="static", colour="#7F7F7F", hatch="..."),
+}
+MEMORY_PARTS = {
+    "weights": Part(label="weights", colour="#0072B2", hatch=""),
+    "kv_cache": Part(label="KV cache", colour="#E69F00", hatch="///"),
+    "activations": Part(label="activations", colour="#009E73", hatch="---"),
+    "gradients": Part(label="gradients", colour="#D55E00", hatch="\\\\\\"),
+    "optimizer": Part(label="optimizer", colour="#CC79A7", hatch="xx"),
+    "reserve": Part(label="runtime reserve", colour="#7F7F7F", hatch="..."),
+}

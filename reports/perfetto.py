@@ -1,7 +1,8 @@
 """The timeline of an estimate as Chrome trace events, which ui.perfetto.dev and chrome://tracing open.
 
-A process per device, in it a track per engine and one for the modules. The durations on the engine tracks add
-up to the latency; modules are begin and end marks, so that they are not counted twice.
+A process per device; in it a track per engine, one for the modules, and a counter of the activations held. The
+durations on the engine tracks add up to the latency; modules are begin and end marks, so that they are not
+counted twice.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def _process(estimate: Estimate, process: int) -> Iterator[dict[str, Any]]:
     for track in sorted({_track(event) for event in timeline}):
         yield _name("thread_name", names[track], process, track)
     yield from _modules(timeline, process)
+    yield from _held(timeline, process)
     for event in timeline:
         yield {
             "ph": "X",
@@ -83,3 +85,19 @@ def _modules(timeline: Iterable[TimelineEvent], process: int) -> Iterator[dict[s
 
 def _mark(phase: str, name: str, process: int, at_s: float) -> dict[str, Any]:
     return {"ph": phase, "name": name, "pid": process, "tid": _MODULES, "ts": at_s * _US}
+
+
+def _held(timeline: Iterable[TimelineEvent], process: int) -> Iterator[dict[str, Any]]:
+    """Bytes of activations, where they change."""
+    before = None
+    for event in timeline:
+        if event.live_bytes != before:
+            values = {"bytes": event.live_bytes}
+            yield {
+                "ph": "C",
+                "name": "activations",
+                "pid": process,
+                "ts": event.start_s * _US,
+                "args": values,
+            }
+        before = event.live_bytes

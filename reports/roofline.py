@@ -8,50 +8,49 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from hwsim.errors import HwsimError
 from hwsim.result import Estimate
-from reports.files import write
+from reports.figure import INK, PAPER, Canvas, new_figure, save
 from reports.numbers import percent, seconds
 from reports.palette import FAMILIES, family_of
-from reports.roofline_panel import INK, Dot, Limits, Placing, Roof, draw_panel, turn, useful_flop, whole
+from reports.roofline_panel import Dot, Limits, Placing, Roof, draw_panel, turn, useful_flop, whole
 from reports.table import workload
 
-_FORMATS = (".png", ".svg")
 _COLUMNS = 3
 _LEAST_SHARE = 0.005
 
 
 def draw_roofline(estimates: Sequence[Estimate], path: str | Path) -> None:
-    """Write one panel per estimate to a .png or .svg file; panels share their axes."""
-    target = Path(path)
-    if target.suffix not in _FORMATS:
-        raise HwsimError(f"cannot draw '{target}': the name must end in {' or '.join(_FORMATS)}")
-    figure = roofline_figure(estimates)
-    # no date and no random names in the file: the same estimate gives the same bytes
-    nothing = {"Date": None} if target.suffix == ".svg" else {}
-    with rc_context({"svg.hashsalt": "hwsim"}):
-        write(target, lambda beside: figure.savefig(beside, format=target.suffix[1:], metadata=nothing))
+    """Write one panel per estimate to a .png, .svg or .pdf file; panels share their axes."""
+    save(roofline_figure(estimates), path)
 
 
 def roofline_figure(estimates: Sequence[Estimate]) -> Figure:
     """The figure, for a notebook or to draw further on."""
     if not estimates:
         raise HwsimError("no estimate to draw; give at least one")
+    columns = min(len(estimates), _COLUMNS)
+    lines = math.ceil(len(estimates) / columns)
+    size = (7.4, 5.6) if len(estimates) == 1 else (3.6 * columns + 0.4, 3.0 * lines + 0.8)
+    figure = new_figure(*size)
+    slopes = draw_rooflines(figure, estimates)
+    turn(figure, slopes)
+    return figure
+
+
+def draw_rooflines(canvas: Canvas, estimates: Sequence[Estimate]) -> list[Text]:
+    """The panels; the texts that are still to be turned once the panels have their size."""
     roofs = [_roof(e) for e in estimates]
     dots = [_dots(e) for e in estimates]
     columns = min(len(estimates), _COLUMNS)
     lines = math.ceil(len(estimates) / columns)
     single = len(estimates) == 1
-    size = (7.4, 5.6) if single else (3.6 * columns + 0.4, 3.0 * lines + 0.8)
-    figure = Figure(figsize=size, dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes: list[Axes] = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
+    axes: list[Axes] = list(canvas.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
     limits = _limits(roofs, dots, estimates)
     drawn = [[_inside(dot, limits) for dot in panel] for panel in dots]
     slopes = []
@@ -62,13 +61,12 @@ def roofline_figure(estimates: Sequence[Estimate]) -> Figure:
         ax.tick_params(labelbottom=lowest)
         ax.set_xlabel("FLOP per byte of DRAM traffic" if lowest else "", fontsize=8, color=INK)
         ax.set_ylabel("" if number % columns else "FLOP/s", fontsize=8, color=INK)
-    figure.suptitle(_title(estimates), fontsize=10, color=INK)
-    _add_legend(figure, axes[len(estimates) :], _legend(estimates, drawn))
-    turn(figure, slopes)
-    return figure
+    canvas.suptitle(_title(estimates), fontsize=10, color=INK)
+    _add_legend(canvas, axes[len(estimates) :], _legend(estimates, drawn))
+    return slopes
 
 
-def _add_legend(figure: Figure, spare: Sequence[Axes], handles: Sequence[Line2D]) -> None:
+def _add_legend(canvas: Canvas, spare: Sequence[Axes], handles: Sequence[Line2D]) -> None:
     """In the first empty panel if there is one, else below the panels."""
     look: dict[str, Any] = {"fontsize": 7.5, "frameon": False, "handletextpad": 0.4}
     for ax in spare:
@@ -76,7 +74,7 @@ def _add_legend(figure: Figure, spare: Sequence[Axes], handles: Sequence[Line2D]
     if spare:
         spare[0].legend(handles=handles, loc="center left", labelspacing=0.9, **look)
     else:
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, **look)
+        canvas.legend(handles=handles, loc="outside lower center", ncols=4, **look)
 
 
 def _roof(estimate: Estimate) -> Roof:
@@ -150,7 +148,7 @@ def _title(estimates: Sequence[Estimate]) -> str:
 
 def _legend(estimates: Sequence[Estimate], dots: Sequence[Sequence[Dot]]) -> list[Line2D]:
     used = {family_of(dot.row.kind) for panel in dots for dot in panel}
-    dot_look: dict[str, Any] = {"markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    dot_look: dict[str, Any] = {"markersize": 6, "markeredgecolor": PAPER, "markeredgewidth": 0.5}
     handles = [
         Line2D(
             [],
@@ -164,7 +162,7 @@ def _legend(estimates: Sequence[Estimate], dots: Sequence[Sequence[Dot]]) -> lis
         for one in FAMILIES
         if one in used
     ]
-    star: dict[str, Any] = {"markeredgecolor": "black", "markerfacecolor": "white", "markersize": 9}
+    star: dict[str, Any] = {"markeredgecolor": INK, "markerfacecolor": PAPER, "markersize": 9}
     handles.append(Line2D([], [], linestyle="none", marker="*", label="whole model", **star))
     note = "area: share of the time"
     if any(dot.beyond and dot.share >= _LEAST_SHARE for panel in dots for dot in panel):

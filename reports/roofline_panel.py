@@ -13,16 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from hwsim.result import Estimate, OpRow
+from reports.figure import GRID, INK, PALE, PAPER, SOFT
 from reports.numbers import percent, quantity, seconds
 from reports.palette import family_of
 
-INK = "#222222"
-_GREY = "#666666"
-_PALE = "#8A8A8A"
 # points^2 of a dot that takes all of the time, and of one that takes none
 _AREA, _LEAST_AREA = 1400.0, 14.0
 _LABELLED_SHARE, _LABELLED = 0.03, 6
-_ARROW: dict[str, Any] = {"arrowstyle": "->", "color": _GREY, "linewidth": 0.8, "shrinkA": 6, "shrinkB": 0}
+_ARROW: dict[str, Any] = {"arrowstyle": "->", "color": SOFT, "linewidth": 0.8, "shrinkA": 6, "shrinkB": 0}
 Limits = tuple[float, float, float, float]  # x from, x to, y from, y to
 
 
@@ -70,12 +68,12 @@ def draw_panel(ax: Axes, estimate: Estimate, roof: Roof, place: Placing) -> list
     """One panel; the texts that are still to be turned."""
     left, right, bottom, top = place.limits
     ax.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, top))
-    ax.grid(which="major", color="#E4E4E4", linewidth=0.5)
+    ax.grid(which="major", color=GRID, linewidth=0.5)
     ax.set_axisbelow(True)
     ax.minorticks_off()
-    ax.tick_params(labelsize=7.5, color=_PALE, labelcolor=INK, length=2.5)
+    ax.tick_params(labelsize=7.5, color=PALE, labelcolor=INK, length=2.5)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(_PALE)
+    ax.spines[["left", "bottom"]].set_color(PALE)
     slopes = _draw_roofs(ax, roof, place)
     for dot in reversed(place.dots):
         family = family_of(dot.row.kind)
@@ -87,12 +85,12 @@ def draw_panel(ax: Axes, estimate: Estimate, roof: Roof, place: Placing) -> list
             marker=family.marker,
             alpha=0.85,
             linewidths=0.6,
-            edgecolors="white",
+            edgecolors=PAPER,
             zorder=3,
         )
         if dot.beyond:
             ax.annotate("", (right, dot.rate), (dot.intensity * 1.3, dot.rate), arrowprops=_ARROW)
-    star: dict[str, Any] = {"c": "white", "marker": "*", "edgecolors": "black", "linewidths": 1.0}
+    star: dict[str, Any] = {"c": PAPER, "marker": "*", "edgecolors": INK, "linewidths": 1.0}
     if (at := whole(estimate)) is not None:
         ax.scatter(*at, s=150 if place.single else 80, zorder=5, **star)
     if place.single:
@@ -108,15 +106,15 @@ def _draw_roofs(ax: Axes, roof: Roof, place: Placing) -> list[Text]:
     left, right, _, _ = place.limits
     ridge = roof.peak / roof.dram
     ends = [left * roof.dram, roof.peak, roof.peak]
-    ax.plot([left, ridge, right], ends, color="black", linewidth=1.3, zorder=2)
+    ax.plot([left, ridge, right], ends, color=INK, linewidth=1.3, zorder=2)
     name = f"{roof.dtype} {quantity(roof.peak, _rate_unit(roof.dtype))}"
     _right_text(ax, right, roof.peak, name, place.size, INK)
     slopes = [_slope_text(ax, roof, roof.dram, f"DRAM {quantity(roof.dram, 'B/s')}", place)]
-    thin: dict[str, Any] = {"color": _PALE, "linewidth": 0.9, "zorder": 1}
+    thin: dict[str, Any] = {"color": PALE, "linewidth": 0.9, "zorder": 1}
     if roof.vector is not None:
         ax.plot([roof.vector / roof.dram, right], [roof.vector, roof.vector], linestyle="--", **thin)
         name = f"fp32 vector {quantity(roof.vector, 'FLOP/s')}"
-        _right_text(ax, right, roof.vector, name, place.size, _GREY)
+        _right_text(ax, right, roof.vector, name, place.size, SOFT)
     if roof.onchip is not None and roof.peak / roof.onchip > 2 * left:
         ax.plot([left, roof.peak / roof.onchip], [left * roof.onchip, roof.peak], linestyle=":", **thin)
         name = f"{roof.onchip_label or 'on chip'} {quantity(roof.onchip, 'B/s')}"
@@ -164,9 +162,9 @@ def _slope_text(ax: Axes, roof: Roof, bandwidth: float, text: str, place: Placin
         rotation_mode="anchor",
         ha="left",
         va="center",
-        linespacing=1.1,
+        linespacing=1.6,
         fontsize=place.size,
-        color=INK if below else _GREY,
+        color=INK if below else SOFT,
     )
 
 
@@ -201,7 +199,7 @@ def _label(ax: Axes, dots: Sequence[Dot], limits: Limits) -> None:
             zorder=6,
             arrowprops={
                 "arrowstyle": "-",
-                "color": _PALE,
+                "color": PALE,
                 "linewidth": 0.6,
                 "relpos": (0 if beside_right else 1, 0.5),
             },
