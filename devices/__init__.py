@@ -4,13 +4,14 @@ A device is one TOML file in this folder: datasheet facts, units as text, a sour
 `device` validates it once and returns a `Device` of SI numbers, `Device.replace` changes it for a what-if (an
 array gives many machines at once), and `detect` describes the machine at hand. `named` reads the names that
 measurement tables use. A `Cluster` is many devices and the links between them, a `Stack` the software between
-a graph and the silicon. The room knows no models and no cost formulae; measured coefficients never become part
-of a profile.
+a graph and the silicon. The room knows no models and no cost formulae; measured coefficients never become
+part of a profile.
 """
 
 from __future__ import annotations
 
 from devices.catalog import device, devices
+from devices.cluster import Cluster, cluster, clusters
 from devices.detect import detect
 from devices.device import Device
 from devices.errors import DeviceError
@@ -19,10 +20,13 @@ from devices.quantity import format_quantity, parse_quantity
 from devices.stack import Stack, stack, stacks
 
 __all__ = [
+    "Cluster",
     "Device",
     "DeviceError",
     "Named",
     "Stack",
+    "cluster",
+    "clusters",
     "detect",
     "device",
     "devices",

@@ -70,8 +70,18 @@ def _path_of(name: str) -> Path:
     aliases = _aliases()
     if name.lower() in aliases:
         return aliases[name.lower()]
+    _refuse_cluster(name)
     names = {**{id: id for id in _files()}, **{alias: path.stem for alias, path in aliases.items()}}
     raise DeviceError(f"no device '{name}'{_near_ids(name, names) or '; `hwsim devices` lists all'}")
+
+
+def _refuse_cluster(name: str) -> None:
+    from devices.cluster import cluster, is_cluster
+
+    if _is_id(name) and is_cluster(name):
+        many = cluster(name)
+        rule = f"is a cluster of {many.count} {many.device.id}; name '{many.device.id}' for one of them"
+        raise DeviceError(f"'{name}' {rule}, or see `hwsim devices show {name}`")
 
 
 def _near_ids(name: str, names: dict[str, str]) -> str:

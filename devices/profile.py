@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -60,13 +60,13 @@ Dtype = Literal[
 ]  # fmt: skip
 
 
-class _Group(BaseModel):
+class Group(BaseModel):
     """The rules of every table; `defer_build` builds one schema instead of ten and halves a cold start."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
 
-class ArrayProfile(_Group):
+class ArrayProfile(Group):
     """`[compute.array]`: grids of multiply-accumulate cells."""
 
     rows: Count
@@ -77,7 +77,7 @@ class ArrayProfile(_Group):
     source: Source
 
 
-class ComputeProfile(_Group):
+class ComputeProfile(Group):
     """`[compute]`: units, clocks and dense peaks of the whole device by dtype."""
 
     units: Count
@@ -91,7 +91,7 @@ class ComputeProfile(_Group):
     source: Source
 
 
-class LevelProfile(_Group):
+class LevelProfile(Group):
     """`[memory.<level>]`; `type` of dram is a row of `energy.toml`, `label` is what people call the level.
 
     `bus` (bits) and `rate` are what the bandwidth of dram follows from: checked by laws, read by no engine.
@@ -108,7 +108,7 @@ class LevelProfile(_Group):
     source: Source
 
 
-class MemoryProfile(_Group):
+class MemoryProfile(Group):
     """`[memory]`: the levels a device has."""
 
     register_: LevelProfile | None = Field(default=None, alias="register")
@@ -119,7 +119,7 @@ class MemoryProfile(_Group):
     host: LevelProfile | None = None
 
 
-class LinkProfile(_Group):
+class LinkProfile(Group):
     """`[links.<name>]`: one class of links, per direction and per device."""
 
     bandwidth: BytePerS
@@ -130,7 +130,7 @@ class LinkProfile(_Group):
     source: Source
 
 
-class PowerProfile(_Group):
+class PowerProfile(Group):
     """`[power]`: the board's limit."""
 
     limit: Watt
@@ -138,7 +138,7 @@ class PowerProfile(_Group):
     source: Source
 
 
-class EnergyProfile(_Group):
+class EnergyProfile(Group):
     """`[energy]`: only what is published; the rest comes from `energy.toml`."""
 
     matrix: dict[Dtype, JoulePerOp] = {}
@@ -148,7 +148,7 @@ class EnergyProfile(_Group):
     source: Source
 
 
-class PriceProfile(_Group):
+class PriceProfile(Group):
     """`[price]`: what an hour costs, and when."""
 
     per_hour: UsdPerHour
@@ -156,7 +156,7 @@ class PriceProfile(_Group):
     source: Source
 
 
-class CarbonProfile(_Group):
+class CarbonProfile(Group):
     """`[carbon]`: what the electricity of the place where this machine stands emits, and when."""
 
     intensity: GramPerKwh
@@ -164,7 +164,7 @@ class CarbonProfile(_Group):
     source: Source
 
 
-class DeviceProfile(_Group):
+class DeviceProfile(Group):
     """One profile file; `date` is that of the look-up, `architecture` a row of architectures.toml."""
 
     name: str
@@ -200,7 +200,7 @@ def check_profile(table: Mapping[str, Any], file_name: str) -> DeviceProfile:
     try:
         return DeviceProfile.model_validate(dict(table))
     except ValidationError as error:
-        raise DeviceError(f"{file_name}: {_first(error)}") from None
+        raise DeviceError(f"{file_name}: {first_problem(error, DeviceProfile)}") from None
 
 
 def read_table(path: Path, find: Callable[[str], Path], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -250,7 +250,8 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def _first(error: ValidationError) -> str:
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing wrong, in words of the file: the key, the rule, a near key of `model`."""
     problems = error.errors(include_url=False)
     # An unknown key explains a missing one, so it is told first.
     problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
@@ -258,7 +259,7 @@ def _first(error: ValidationError) -> str:
     path = ".".join(where)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{path}'{near(where[-1], _keys_at(where[:-1]))}{more}"
+        return f"unknown key '{path}'{near(where[-1], _keys_at(where[:-1], model))}{more}"
     if problem["type"] == "missing" and where[-1] == "source":
         group = path.removesuffix("source").rstrip(".") or "the profile"
         return f"{group} has no source; say where its numbers come from{more}"
@@ -267,27 +268,23 @@ def _first(error: ValidationError) -> str:
     return f"{path}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
 
-def _keys_at(steps: list[str]) -> list[str]:
-    """The keys that the schema allows at a place."""
-    model: type[BaseModel] = DeviceProfile
+def _keys_at(steps: list[str], model: type[BaseModel]) -> list[str]:
+    """The keys that the schema allows at a place; names of links and numbers of list items are steps too."""
     for step in steps:
-        for inner in _GROUPS:
-            if step in inner[0].split("|"):
-                model = inner[1]
-                break
-        else:
-            model = LinkProfile
+        model = _inner(model, step) or model
     return [item.alias or name for name, item in model.model_fields.items()]
 
 
-_GROUPS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("compute", ComputeProfile),
-    ("array", ArrayProfile),
-    ("memory", MemoryProfile),
-    ("register|l1|l2|l3|dram|host", LevelProfile),
-    ("links", LinkProfile),
-    ("power", PowerProfile),
-    ("energy", EnergyProfile),
-    ("price", PriceProfile),
-    ("carbon", CarbonProfile),
-)
+def _inner(model: type[BaseModel], step: str) -> type[BaseModel] | None:
+    """The table that a key holds, looking through `| None`, dict and tuple."""
+    for name, item in model.model_fields.items():
+        if step == (item.alias or name):
+            return next(_tables(item.annotation), None)
+    return None
+
+
+def _tables(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _tables(argument)
