@@ -32,6 +32,7 @@ RUNNABLE = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "f
 _WINDOW_S = 0.020  # a shorter run is repeated within its window
 _WINDOWS = 7  # most windows of a job in one round
 _ENOUGH = 5  # valid windows of a job after which no further round is added
+_PATIENCE_S = 3.0  # for a quiet machine, per job of a further round
 _PROFILES = 3
 _SHARES = {"build": 0.2, "rounds": 0.9}  # of the time budget, cumulative; profiles take the rest
 _SEED = 0
@@ -145,7 +146,8 @@ def run_plan(
 ) -> Session:
     """Time every job in `rounds` rounds, and in further ones while one lacks valid windows and time is left.
 
-    Each round has a window of each job at least: a budget that is too small is exceeded rather than obeyed.
+    Each round has a window of each job at least, and a job without any valid window may take the budget once
+    more: too small a budget is exceeded rather than obeyed.
     `threads` pins torch's threads for the time of the session.
     """
     import torch
@@ -160,7 +162,7 @@ def run_plan(
         for index, one in enumerate(jobs):
             tell(_SHARES["build"] * index / len(jobs), f"{one.name}: building")
             runs.append(_Run(one, canary))
-        used = _timed_rounds(runs, rounds, deadline, tell)
+        used = _timed_rounds(runs, rounds, deadline, deadline + budget_s, tell)
         measurements = []
         for index, run in enumerate(runs):
             tell(
@@ -178,7 +180,7 @@ def run_plan(
         )
 
 
-def _timed_rounds(runs: Sequence[_Run], rounds: int, deadline: float, tell: Progress) -> int:
+def _timed_rounds(runs: Sequence[_Run], rounds: int, deadline: float, overtime: float, tell: Progress) -> int:
     """Fill the windows of all runs; how many rounds it took."""
     slots = [(number, run) for number in range(rounds) for run in runs]
     for index, (number, run) in enumerate(slots):
@@ -187,13 +189,20 @@ def _timed_rounds(runs: Sequence[_Run], rounds: int, deadline: float, tell: Prog
         now = time.perf_counter()
         run.sample(number, _WINDOWS, now + (deadline - now) / (len(slots) - index))
     number = rounds
-    while time.perf_counter() < deadline and (lacking := [run for run in runs if run.valid() < _ENOUGH]):
+    while lacking := _lacking(runs, deadline, overtime):
         for run in lacking:
             tell(_SHARES["rounds"], f"{run.job.name}: waiting for a quiet machine")
             now = time.perf_counter()
-            run.sample(number, 2, now + (deadline - now) / len(lacking))
+            run.sample(number, 2, now + _PATIENCE_S)
         number += 1
     return number
+
+
+def _lacking(runs: Sequence[_Run], deadline: float, overtime: float) -> list[_Run]:
+    """The runs with too few valid windows; after the deadline those with none."""
+    now = time.perf_counter()
+    needed = _ENOUGH if now < deadline else 1 if now < overtime else 0
+    return [run for run in runs if run.valid() < needed]
 
 
 def _judged(measurement: Measurement, best_s: float) -> Measurement:

@@ -1,0 +1,58 @@
+"""The tables and the CSV of a validation."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from rich.console import Console
+
+from hwsim.validation import Validation
+from reports.validation import predictions_csv, validation_tables
+from tests.validations import row, validation
+
+TWO = validation(row("bert-base", 0.5, 0.7), row("whisper-base", None, 0.9, sizes={"frames": 3000.0}))
+
+
+def printed(found: Validation) -> list[str]:
+    console = Console(width=80, file=io.StringIO(), markup=False, highlight=False)
+    console.print(validation_tables(found))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_the_tables_fit_eighty_columns_and_name_machine_and_tier() -> None:
+    lines = printed(TWO)
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "measured on A CPU, 2 cores, 16.0 GB of RAM"
+    assert "predicted for local: datasheet only, uncalibrated" in lines
+
+
+def test_the_error_stands_beside_what_was_measured_and_how_well_it_repeats() -> None:
+    (line,) = [line for line in printed(TWO) if line.startswith("bert-base ") and "forward 1x512" in line]
+    assert " ".join(line.split()) == "bert-base forward 1x512 fp32 500 ms 2.0 % 10/12 700 ms +40 %"
+
+
+def test_a_workload_without_a_quiet_window_is_named() -> None:
+    assert "whisper-base: no quiet window of 12" in printed(TWO)
+    assert any(
+        line.startswith("1 of 2 compared: MAPE 40 %, median 40 %, bias +40 %") for line in printed(TWO)
+    )
+
+
+def test_kinds_stand_with_counts_and_both_shares() -> None:
+    (line, _) = [line for line in printed(TWO) if line.startswith("gemm") and "%" in line][:2]
+    assert " ".join(line.split()) == "gemm 10 333 ms 67 % 467 ms 67 % +40 %"
+
+
+def test_a_single_workload_needs_no_table_over_all() -> None:
+    assert not any("over all" in line for line in printed(validation(row("a", 1.0, 1.0))))
+
+
+def test_the_csv_has_every_row_in_order_in_microseconds() -> None:
+    records = list(csv.DictReader(io.StringIO(predictions_csv(TWO))))
+    assert [record["model"] for record in records] == ["bert-base", "whisper-base"]
+    first, second = records
+    assert (first["mode"], first["batch"], first["seq"], first["frames"]) == ("forward", "1", "512", "")
+    assert (first["latency_us"], first["predicted_us"]) == ("500000.000", "700000.000")
+    assert (first["low_us"], first["high_us"], first["note"]) == ("466666.667", "1050000.000", "")
+    assert (second["latency_us"], second["note"]) == ("", "no quiet window of 12")
