@@ -222,6 +222,8 @@ def _identity(op: str, left: Expr, right: Expr) -> Expr | None:
     """What a neutral operand leaves."""
     if op == "*" and (left.value == 0 or right.value == 0):
         return number(0)
+    if (op == "+" and left.value == 0) or (op == "*" and left.value == 1):
+        return right
     if op in ("-", "+") and right.value == 0:
         return left
     if op in ("/", "//", "*") and right.value == 1:

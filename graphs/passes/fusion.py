@@ -3,8 +3,8 @@
 Work is preserved op by op; traffic only shrinks: what is made and used inside one group is neither written
 nor read, and what a group reads several times it reads once. Two steps, each exact:
 
-- an op joins the group of its latest producer, where that group stands, when nothing it reads is made later
-  and nothing in between uses what it overwrites;
+- an op joins the group of its latest producer, where that group stands, when nothing it reads is made later,
+  nothing in between uses what it overwrites, and the kernel holds no more memory than its ops did;
 - a group whose results one later group alone reads moves there, when nothing in between overwrites what it
   reads and its inputs live that long anyway (both products of a rotary embedding become one kernel).
 """
@@ -12,11 +12,12 @@ nor read, and what a group reads several times it reads once. Two steps, each ex
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphs.expressions import Expr, minimum, number, total
 from graphs.ir import Operator, OperatorGraph, OpNode, TensorSpec
-from graphs.work import work_of
+from graphs.passes.footprint import Footprint, Place
+from graphs.work import Work, work_of
 
 STREAMING = frozenset(("pointwise", "create", "norm", "rms_norm", "softmax", "log_softmax", "copy", "reduce"))
 ANCHORS = frozenset(("gemm", "conv", "grouped_gemm", "gather"))
@@ -26,19 +27,23 @@ MOST_MEMBERS = 24
 
 @dataclass(slots=True)
 class _Group:
-    """Ops that will be one node; it stands where `head` stood."""
+    """Ops, with their positions, that will be one node; it stands where `head` stood."""
 
     head: OpNode
-    nodes: list[OpNode] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     elements: Expr = field(default_factory=lambda: number(0))
 
     @property
+    def nodes(self) -> list[OpNode]:
+        return [node for _, node in self.places]
+
+    @property
     def anchored(self) -> bool:
-        return self.nodes[0].operator.kind in ANCHORS
+        return self.places[0][1].operator.kind in ANCHORS
 
     @property
     def streaming(self) -> bool:
-        return self.nodes[0].operator.kind in STREAMING
+        return self.places[0][1].operator.kind in STREAMING
 
     @property
     def reads(self) -> set[int]:
@@ -51,38 +56,46 @@ class _Group:
 
 def fuse(graph: OperatorGraph, *, epilogue: bool = True) -> OperatorGraph:
     """Fused graph; with `epilogue`, elementwise ops also join the GEMM, convolution or gather they follow."""
-    groups = dict(enumerate(_grouped(graph, epilogue)))
+    footprint = Footprint(graph)
+    groups = dict(enumerate(_grouped(graph, footprint, epilogue)))
     uses = _Uses(groups)
-    _join_later(graph, groups, uses)
+    _join_later(graph, footprint, groups, uses)
     writer = _Writer(graph)
     nodes = []
+    storages = list(graph.storages)
     for index, group in groups.items():
-        if len(group.nodes) == 1:
-            nodes.append(group.nodes[0])
+        if len(group.places) == 1:
+            nodes.append(group.head)
             continue
-        outside = {s for s in group.writes if _outlives(graph, s) or uses.readers[s] - {index}}
+        outside = {s for s in group.writes if footprint.outlives(s) or uses.readers[s] - {index}}
         nodes.append(writer.node(group, outside))
-    return graph.with_nodes(tuple(nodes))
+        for storage, shorter in footprint.in_place(group.places, anchored=group.anchored).items():
+            storages[storage] = shorter
+    return replace(graph, nodes=tuple(nodes), storages=tuple(storages))
 
 
-def _outlives(graph: OperatorGraph, storage: int) -> bool:
-    return graph.storages[storage].freed_at >= graph.length
-
-
-def _grouped(graph: OperatorGraph, epilogue: bool) -> list[_Group]:
+def _grouped(graph: OperatorGraph, footprint: Footprint, epilogue: bool) -> list[_Group]:
     """First step: every op in a group of its own or in that of its latest producer."""
     groups: list[_Group] = []
     maker: dict[int, int] = {}
     touched: dict[int, int] = {}
-    for node in graph.nodes:
-        makers = [maker[s] for s in node.reads if s in maker]
+    for position, node in enumerate(graph.nodes):
+        reads = () if node.operator.kind == "create" else node.reads  # zeros_like needs a shape, no values
+        makers = [maker[s] for s in reads if s in maker]
         target = max(makers, default=-1)
         overwrites = any(touched.get(s, -1) > target for s in node.writes)
-        if target < 0 or overwrites or not _joins(groups[target], node, epilogue):
+        if (
+            target < 0
+            or overwrites
+            or not _joins(groups[target], node, epilogue)
+            or not footprint.holds_no_more(
+                groups[target].places, (position, node), anchored=groups[target].anchored
+            )
+        ):
             target = len(groups)
             groups.append(_Group(node))
         group = groups[target]
-        group.nodes.append(node)
+        group.places.append((position, node))
         group.elements = _elements(node.operator)
         for storage in node.writes:
             maker[storage] = target
@@ -96,7 +109,7 @@ def _joins(group: _Group, node: OpNode, epilogue: bool) -> bool:
     kind = node.operator.kind
     if kind not in STREAMING or not node.operator.outputs:
         return False
-    if len(group.nodes) >= MOST_MEMBERS or group.head.phase != node.phase:
+    if len(group.places) >= MOST_MEMBERS or group.head.phase != node.phase:
         return False
     if not (group.streaming or (group.anchored and epilogue and kind in EPILOGUE)):
         return False
@@ -114,7 +127,7 @@ def _same_extent(group: _Group, one: Operator) -> bool:
 
 
 def _elements(one: Operator) -> Expr:
-    return total(spec.elements for spec in one.outputs[:1])
+    return one.outputs[0].elements if one.outputs else number(0)
 
 
 class _Uses:
@@ -138,18 +151,18 @@ class _Uses:
                 users[storage].add(new)
 
 
-def _join_later(graph: OperatorGraph, groups: dict[int, _Group], uses: _Uses) -> None:
+def _join_later(graph: OperatorGraph, footprint: Footprint, groups: dict[int, _Group], uses: _Uses) -> None:
     """Second step: groups move to the one later group that reads what they make."""
     for index in list(groups):
         group = groups[index]
-        if not group.streaming or any(_outlives(graph, s) for s in group.writes):
+        if not group.streaming or any(map(footprint.outlives, group.writes)):
             continue
         consumers = set().union(*(uses.readers[s] for s in group.writes)) - {index}
         if len(consumers) != 1:
             continue
         (later,) = consumers
         if later > index and _may_move(graph, group, groups[later], range(index + 1, later), uses):
-            groups[later].nodes[:0] = group.nodes
+            groups[later].places[:0] = group.places
             uses.move(group, index, later)
             del groups[index]
 
@@ -157,7 +170,7 @@ def _join_later(graph: OperatorGraph, groups: dict[int, _Group], uses: _Uses) ->
 def _may_move(graph: OperatorGraph, group: _Group, later: _Group, between: range, uses: _Uses) -> bool:
     if not later.streaming or later.head.phase != group.head.phase:
         return False
-    if len(group.nodes) + len(later.nodes) > MOST_MEMBERS or not _extent_of_a_reader(group, later):
+    if len(group.places) + len(later.places) > MOST_MEMBERS or not _extent_of_a_reader(group, later):
         return False
     if any(k in between for s in group.reads for k in uses.writers[s]):
         return False
@@ -181,6 +194,7 @@ class _Writer:
         self._storages = graph.storages
         self._specs: dict[tuple[TensorSpec, Expr], TensorSpec] = {}
         self._operators: dict[tuple[object, ...], Operator] = {}
+        self._works: dict[int, Work] = {}
 
     def node(self, group: _Group, outside: set[int]) -> OpNode:
         """Operands are the storages that cross the border, with the elements that members touch in all."""
@@ -189,7 +203,7 @@ class _Writer:
         made: set[int] = set()
         start = min(node.at for node in group.nodes)
         for node in group.nodes:
-            work = work_of(node.operator)
+            work = self._work_of(node.operator)
             for storage, spec, amount in zip(node.reads, node.operator.inputs, work.reads, strict=True):
                 if storage not in made and not amount.is_zero:
                     reads.setdefault((storage, spec.dtype), []).append((spec, amount))
@@ -204,6 +218,13 @@ class _Writer:
         stored = [tuple(storage for storage, _ in touches) for touches in (reads, writes)]
         head = group.head
         return OpNode(operator, stored[0], stored[1], head.module, head.at, head.phase)
+
+    def _work_of(self, operator: Operator) -> Work:
+        """The work, looked up by object: hashing an operator by value costs more than all else here."""
+        known = self._works.get(id(operator))
+        if known is None:
+            known = self._works[id(operator)] = work_of(operator)
+        return known
 
     def _operands(
         self, touches: Iterable[tuple[tuple[int, str], list[tuple[TensorSpec, Expr]]]]
