@@ -17,7 +17,7 @@ _FILE = Path(__file__).with_name("architectures.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """FLOP per unit and clock by dtype, and the memories of a unit."""
+    """FLOP per unit and clock by dtype, the memories of a unit, memory transfers per clock of its driver."""
 
     name: str
     vendor: str
@@ -30,6 +30,7 @@ class Architecture:
     addressable_byte: float
     matrix: Mapping[str, float]
     vector: Mapping[str, float]
+    transfers: float
     source: str
 
 
@@ -48,6 +49,7 @@ def architecture(name: str) -> Architecture:
         addressable_byte=parse_quantity(table["addressable"], "byte"),
         matrix=table.get("matrix", {}),
         vector=table["vector"],
+        transfers=table["transfers"],
         source=table["source"],
     )
 

@@ -62,17 +62,27 @@ def _load(path: Path, changed_ns: int) -> Device:
     return build(path.stem, read_profile(path, _file_of))
 
 
+def find(name: str) -> Device | None:
+    """The device of an id or alias, None where there is none."""
+    path = _found(name)
+    return None if path is None else _load(path, path.stat().st_mtime_ns)
+
+
 def _path_of(name: str) -> Path:
+    path = _found(name)
+    if path is not None:
+        return path
+    _refuse_cluster(name)
+    names = {**{id: id for id in _files()}, **{alias: path.stem for alias, path in _aliases().items()}}
+    raise DeviceError(f"no device '{name}'{_near_ids(name, names) or '; `hwsim devices` lists all'}")
+
+
+def _found(name: str) -> Path | None:
     for folder in (user_folder(), _FOLDER):
         path = folder / f"{name}.toml"
         if _is_id(name) and path.is_file():
             return path
-    aliases = _aliases()
-    if name.lower() in aliases:
-        return aliases[name.lower()]
-    _refuse_cluster(name)
-    names = {**{id: id for id in _files()}, **{alias: path.stem for alias, path in aliases.items()}}
-    raise DeviceError(f"no device '{name}'{_near_ids(name, names) or '; `hwsim devices` lists all'}")
+    return _owner(name.lower(), _stamped(_files().values()))
 
 
 def _refuse_cluster(name: str) -> None:
@@ -116,19 +126,31 @@ def _profiles_in(folder: Path) -> Iterable[Path]:
     return (path for path in sorted(folder.glob("*.toml")) if path.stem not in _NOT_PROFILES)
 
 
-def _aliases() -> dict[str, Path]:
-    return _aliases_in(tuple((path, path.stat().st_mtime_ns) for path in _files().values()))
+def _stamped(paths: Iterable[Path]) -> tuple[tuple[Path, int], ...]:
+    """With their times of change, so that what is cached follows an edit."""
+    return tuple((path, path.stat().st_mtime_ns) for path in paths)
 
 
 @cache
-def _aliases_in(files: tuple[tuple[Path, int], ...]) -> dict[str, Path]:
-    """Cached by the files' times of change: a table of measurements asks for the same names over and over."""
+def _owner(word: str, files: tuple[tuple[Path, int], ...]) -> Path | None:
+    """The file that has the alias; only files that hold the word are parsed, most lookups need one."""
+    found: Path | None = None
+    for path, _ in files:
+        if word and word in path.read_text(encoding="utf-8", errors="replace").lower():
+            spelled = next((alias for alias in _aliases_of(path) if alias.lower() == word), None)
+            if spelled is None:
+                continue
+            if found is not None:
+                raise DeviceError(f"alias '{spelled}' is in {found.name} and in {path.name}; keep one")
+            found = path
+    return found
+
+
+def _aliases() -> dict[str, Path]:
+    return {alias: path for path in _files().values() for alias in _aliases_of(path)}
+
+
+def _aliases_of(path: Path) -> list[str]:
     from devices.profile import load_toml
 
-    found: dict[str, Path] = {}
-    for path, _ in files:
-        for alias in (*load_toml(path).get("aliases", ()), path.stem):
-            key = str(alias).lower()
-            if found.setdefault(key, path) != path:
-                raise DeviceError(f"alias '{alias}' is in {found[key].name} and in {path.name}; keep one")
-    return found
+    return [str(alias) for alias in (*load_toml(path).get("aliases", ()), path.stem)]

@@ -1,6 +1,6 @@
-"""This machine as a device: cores, instruction set, clock, caches and RAM as the operating system tells them.
+"""This machine as devices: its CPU as the operating system tells it, its GPUs as their drivers do.
 
-What it does not tell is an estimate, and `Device.sources` says so: the sustained clock inside a virtual
+What is not told is an estimate, and `Device.sources` says so: the sustained clock inside a virtual
 machine, the FMA units per core and the DRAM bandwidth. `calibrate -d local` measures what these stand for.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from devices import energy
 from devices.derived import derived_bandwidth
 from devices.device import Compute, Device, Energy, Memory, MemoryLevel, Power, Price
 from devices.energy import Technology
+from devices.errors import DeviceError
 
 _CACHE_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -42,15 +43,40 @@ def detect() -> Device:
     return _local()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """The devices of this machine, and a line for each GPU that could not be made one."""
+
+    devices: tuple[Device, ...]
+    skipped: tuple[str, ...]
+
+
+def survey() -> Survey:
+    """The CPU, and every GPU that a driver tells of and that a profile or its architecture explains."""
+    from devices.drivers import reported
+    from devices.reported import device_of
+
+    found, skipped = [detect()], []
+    for told in reported():
+        try:
+            found.append(device_of(told))
+        except DeviceError as error:
+            skipped.append(str(error))
+    return Survey(devices=tuple(found), skipped=tuple(skipped))
+
+
 def detect_all() -> list[Device]:
-    """The CPU and, where nvidia-ml-py and a driver are present, each NVIDIA GPU of the catalogue."""
-    return [detect(), *_nvidia_gpus()]
+    """The devices of `survey`."""
+    return list(survey().devices)
 
 
 @cache
 def _local() -> Device:
     info = _cpuinfo()
     cores = _physical_cores()
+    known = whole_cpu(info.get("model name", ""), cores)
+    if known is not None:
+        return known
     clock, clock_source = _clock(info)
     simd = simd_of(_flags(info), platform.machine(), full_width=_full_width(info))
     levels, cache_source = _caches(cores)
@@ -91,6 +117,21 @@ def _local() -> Device:
             "energy": energy.table_source(),
         },
         notes="Detected, not measured: `hwsim calibrate -d local` fits what the estimates stand for.",
+    )
+
+
+def whole_cpu(model_name: str, cores: int) -> Device | None:
+    """The profile of a CPU as `local`, where this machine has all of its cores; RAM is the machine's."""
+    from devices.catalog import find
+
+    profile = find(model_name) if model_name else None
+    if profile is None or profile.kind != "cpu" or profile.compute.units != cores:
+        return None
+    import psutil
+
+    here = profile.replace(**{"memory.dram.capacity": float(psutil.virtual_memory().total)})
+    return replace(
+        here, id="local", notes=f"{profile.notes} This machine, matched to '{profile.id}' by name."
     )
 
 
@@ -212,33 +253,3 @@ def _memory(
         label="RAM",
     )
     return Memory(units=float(cores), dram=dram, **caches)
-
-
-def _nvidia_gpus() -> list[Device]:
-    """GPUs the driver names and the catalogue knows by that name; none without nvidia-ml-py or a driver."""
-    from devices.catalog import device
-    from devices.errors import DeviceError
-
-    found = []
-    for name in _nvidia_names():
-        try:
-            found.append(device(name))
-        except DeviceError:
-            continue
-    return found
-
-
-def _nvidia_names() -> list[str]:
-    try:
-        import pynvml
-    except ImportError:
-        return []
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-    finally:
-        pynvml.nvmlShutdown()

@@ -17,8 +17,8 @@ ALL = devices()
 GPUS = [one for one in ALL if one.architecture]
 # Blackwell Ultra gives int8 up for fp4.
 CUT_INTEGERS = ("b300", "gb300")
-# Rates of sources that units, width and clock do not give: NVIDIA's table has as much int4 as int8 for the L40S,
-# and fp64, int8 and fp4 of Blackwell follow the marketing tables.
+# Rates of sources that units and clock do not give: NVIDIA's table of the L40S has as much int4 as int8, and
+# fp64, int8 and fp4 of Blackwell follow the marketing tables.
 NOT_FROM_UNITS = {("l40s", "int4"), ("b200", "fp64"), ("gb200", "fp64")} | {
     (id, dtype) for id in CUT_INTEGERS for dtype in ("fp64", "int8", "fp4")
 }
