@@ -97,6 +97,7 @@ def _curve(price: Price, axis: Axis | None) -> Curve:
     return Curve(
         model=first.model,
         device=first.device,
+        name="",
         label="",
         places=np.concatenate([places for places, _ in pieces]),
         estimates=tuple(one for _, one in pieces),
@@ -139,22 +140,25 @@ def _labelled(curves: Sequence[Curve]) -> list[Curve]:
     if len(pairs) < len(curves):
         raise HwsimError("a model or a device is given twice; give each once, or another name")
 
+    short = {model: model.rpartition(":")[2] if ".py:" in model else model for model in models}
+    names = short if len(set(short.values())) == len(short) else {model: model for model in models}
+
     def label(curve: Curve) -> str:
         if len(devices) == 1:
-            return curve.model
-        return curve.device if len(models) == 1 else f"{curve.model} on {curve.device}"
+            return names[curve.model]
+        return curve.device if len(models) == 1 else f"{names[curve.model]} on {curve.device}"
 
-    return [replace(curve, label=label(curve)) for curve in curves]
+    return [replace(curve, name=names[curve.model], label=label(curve)) for curve in curves]
 
 
 def _limits(curves: Sequence[Curve], axis: Axis | None) -> Iterator[str]:
     """What is left out, and what does not fit."""
     for curve in curves:
         if curve.excluded:
-            yield f"{curve.model} is {curve.excluded}"
+            yield f"{curve.name} is {curve.excluded}"
         too_large = [] if axis is None else curve.places[~curve.fits].tolist()
         if too_large and axis is not None:
             places = dict.fromkeys(
                 axis.written(float(axis.values[place])) for place in (too_large[0], too_large[-1])
             )
-            yield f"{curve.model} does not fit {curve.device} at {axis.name} {' to '.join(places)}"
+            yield f"{curve.name} does not fit {curve.device} at {axis.name} {' to '.join(places)}"

@@ -63,7 +63,8 @@ class Curve:
 
     model: str
     device: str
-    label: str
+    name: str  # of the model, short where that is enough
+    label: str  # what tells the curve from the others
     places: Array  # indices into the values compared over
     estimates: tuple[Estimate, ...] = field(repr=False)  # together one value per place
     excluded: str
@@ -136,7 +137,7 @@ class Comparison:
     def title(self) -> str:
         """What is compared by what, in words: `latency on l4 over seq: prefill, batch 1, bf16, compiled`."""
         e = self.curves[0].estimates[0]
-        over = f" of {self.models[0]}" if len(self.models) == 1 else ""
+        over = f" of {self.curves[0].name}" if len(self.models) == 1 else ""
         over += f" on {self.devices[0]}" if len(self.devices) == 1 else ""
         over += "" if self.axis is None else f" over {self.axis.name}"
         # a size that differs between models (its default) belongs to none of them here

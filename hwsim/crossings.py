@@ -29,11 +29,11 @@ class _Group:
     curves: tuple[Curve, ...]
 
     def name(self, curve: Curve) -> str:
-        return curve.model if self.device else curve.device
+        return curve.name if self.device else curve.device
 
     @property
     def where(self) -> str:
-        return f"on {self.device}" if self.device else f"for {self.model}"
+        return f"on {self.device}" if self.device else f"for {self.curves[0].name}"
 
     def common(self) -> list[int]:
         """Places at which every curve holds."""
@@ -114,7 +114,7 @@ def _crossover(
     text = (
         f"on {group.device}, {names[0]} {metric.ahead} than {names[1]}"
         if group.device
-        else f"{group.model} {metric.ahead} on {names[0]} than on {names[1]}"
+        else f"{winner.name} {metric.ahead} on {names[0]} than on {names[1]}"
     )
     text += f" from {axis.name} {axis.written(at)} on ({_both(metric, ahead, behind)})"
     too_large = [name for name, one in zip(names, estimates, strict=True) if not one.fits]

@@ -87,6 +87,7 @@ def curve(
     return Curve(
         model="bert-base",
         device=device,
+        name="bert-base",
         label=device,
         places=places,
         estimates=(priced(SIZES[places]),),
@@ -276,3 +277,16 @@ def test_an_impossible_comparison_is_refused(
 ) -> None:
     with pytest.raises(HwsimError, match=message):
         hwsim.compare(models, devices, **settings)
+
+
+@pytest.mark.needs_torch
+def test_own_models_are_called_by_their_functions_where_that_tells_them_apart(tmp_path: Any) -> None:
+    text = "from torch import nn\ndef {name}():\n    return nn.Linear(8, {wide}), {{'input': ('batch', 8)}}\n"
+    files = {"a.py": ("small", 4), "b.py": ("large", 8), "c.py": ("small", 16)}
+    for file, (name, wide) in files.items():
+        (tmp_path / file).write_text(text.format(name=name, wide=wide))
+    specs = [f"{tmp_path / file}:{name}" for file, (name, _) in files.items()]
+    apart = hwsim.compare(specs[:2], "l4", over="batch=8:64")
+    assert [curve.label for curve in apart.curves] == ["small", "large"]
+    assert [curve.model for curve in apart.curves] == specs[:2]
+    assert [curve.label for curve in hwsim.compare(specs[::2], "l4").curves] == specs[::2]

@@ -43,6 +43,7 @@ def curve(
     return Curve(
         model=model,
         device=device,
+        name=model,
         label=f"{model} on {device}",
         places=at,
         estimates=(priced(SIZES[at]),),
