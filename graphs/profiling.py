@@ -121,9 +121,18 @@ def kind_of(name: str) -> str:
     return UNMAPPED if rule is None else rule(_stand_in(name)).kind
 
 
+class _One(int):
+    """A plain argument that reads as the number 1 and as a list of it, whichever a rule expects there."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((1,))
+
+
 def _stand_in(name: str) -> Call:
     """A call every rule can read: a kind hangs on the name alone, so sizes of one will do."""
     one = number(1)
     operand = Operand(TensorSpec((one,) * 4, "fp32", "activation", one), 0)
-    arguments = (None, [0], [0], [1], [1], [1], 1, [0], 1)
-    return Call(name, (operand,) * 4, (operand,) * 2, arguments)
+    return Call(name, (operand,) * 4, (operand,) * 2, (_One(1),) * 9)
