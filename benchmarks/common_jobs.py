@@ -13,8 +13,8 @@ import hwsim
 # The numbers of TensorRT-LLM and of other tools reached this project without their primary source, which is
 # still to be found.
 SECOND_HAND = "second-hand, primary source not found"
-# Lee et al., "Forecasting GPU Performance for Deep Learning Training and Inference", ASPLOS 2025: the end-to-end
-# set published with it (torch 2.1, eager, attention written out, TF32 off).
+# Lee et al., "Forecasting GPU Performance for Deep Learning Training and Inference", ASPLOS 2025: the
+# end-to-end set published with it (torch 2.1, eager, attention written out, TF32 off).
 NEUSIGHT = "NeuSight end-to-end set"
 
 
