@@ -201,7 +201,7 @@ def devices(
     if context.invoked_subcommand is not None:
         return
     import hwsim
-    from reports.cards import devices_table
+    from reports.devices import devices_table
     from reports.records import devices_record
 
     found = hwsim.devices(kind)  # type: ignore[arg-type]  # an unknown kind is refused with the known ones
@@ -226,7 +226,7 @@ def show_device(
 ) -> None:
     """Peaks, ridge points, memory levels, links, power, and where each number comes from."""
     import hwsim
-    from reports.cards import device_card
+    from reports.devices import device_card
     from reports.records import devices_record
 
     found = hwsim.device(device)
@@ -240,7 +240,7 @@ def show_device(
 def detect(as_json: Json = False) -> None:
     """What this machine is: its CPU (device `local`) and the GPUs that are known by name."""
     from devices.detect import detect_all
-    from reports.cards import device_card
+    from reports.devices import device_card
     from reports.records import devices_record
 
     found = detect_all()

@@ -13,7 +13,8 @@ from graphs.catalog import find, variant_names
 from graphs.expressions import number, parse_condition
 from graphs.ir import Operator, OperatorGraph, OpNode, SizeSymbol
 from hwsim.grouping import group_rows
-from reports.cards import device_card, devices_table, model_card, models_table, trace_table
+from reports.cards import model_card, models_table, trace_table
+from reports.devices import device_card, devices_table
 from reports.table import estimate_summary, estimates_table, group_table
 from tests.estimates import ROWS, bert_on, too_large_for_its_device
 
