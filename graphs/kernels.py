@@ -22,11 +22,11 @@ from graphs.ir import (
 B, M, N, K = (symbol(name) for name in ("b", "m", "n", "k"))
 
 
-def _spec(shape: Sequence[Expr], dtype: str, role: str) -> TensorSpec:
+def spec_of(shape: Sequence[Expr], dtype: str, role: str) -> TensorSpec:
     return TensorSpec(tuple(shape), dtype, role, product(shape))
 
 
-def _graph(
+def graph_of(
     name: str, dtype: str, operators: Sequence[tuple[Operator, Sequence[int], Sequence[int]]]
 ) -> OperatorGraph:
     """A graph of operators over storages numbered by the caller; inputs and results outlive the run."""
@@ -71,52 +71,80 @@ def gemm(
 ) -> OperatorGraph:
     """m x k activations times k x n weights (b of each when `batched`), plus a bias row."""
     front = (B,) if batched else ()
-    left = _spec((*front, M, K), dtype, INPUT)
-    right = _spec((*front, K, N), weight_dtype or dtype, INPUT if batched else WEIGHT)
-    out = _spec((*front, M, N), out_dtype or dtype, ACTIVATION)
-    inputs = (left, right, _spec((N,), out_dtype or dtype, WEIGHT)) if bias else (left, right)
+    left = spec_of((*front, M, K), dtype, INPUT)
+    right = spec_of((*front, K, N), weight_dtype or dtype, INPUT if batched else WEIGHT)
+    out = spec_of((*front, M, N), out_dtype or dtype, ACTIVATION)
+    inputs = (left, right, spec_of((N,), out_dtype or dtype, WEIGHT)) if bias else (left, right)
     dims = (("b", B if batched else number(1)), ("m", M), ("n", N), ("k", K))
     one = Operator(
         "gemm", "aten.bmm" if batched else "aten.mm", dims, inputs, (out,), (("bias", "yes"),) if bias else ()
     )
-    return _graph("gemm", dtype, [(one, range(len(inputs)), (len(inputs),))])
+    return graph_of("gemm", dtype, [(one, range(len(inputs)), (len(inputs),))])
 
 
 @cache
-def attention(dtype: str, kv_dtype: str = "", *, causal: bool = False) -> OperatorGraph:
-    """`heads` attentions of q_len queries over kv_len keys, kv_heads key sets, value width = head_dim."""
+def attention(dtype: str, kv_dtype: str = "", *, causal: bool = False, values: str = "same") -> OperatorGraph:
+    """`heads` attentions of q_len queries over kv_len keys, kv_heads distinct key sets.
+
+    `values` are as wide as keys (`same`), of their own width value_dim (`own`), or the first value_dim
+    columns of the keys (`shared`, as in multi-head latent attention: read once).
+    """
     names = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim")
     batch, heads, kv_heads, q_len, kv_len, head_dim = (symbol(name) for name in names)
-    query = _spec((batch, heads, q_len, head_dim), dtype, INPUT)
-    keys = _spec((batch, kv_heads, kv_len, head_dim), kv_dtype or dtype, KV)
+    value_dim = head_dim if values == "same" else symbol("value_dim")
+    query = spec_of((batch, heads, q_len, head_dim), dtype, INPUT)
+    keys = spec_of((batch, kv_heads, kv_len, head_dim), kv_dtype or dtype, KV)
+    value = spec_of((batch, kv_heads, kv_len, value_dim), kv_dtype or dtype, KV)
+    if values == "shared":
+        value = TensorSpec(value.shape, value.dtype, KV, number(0))
+    out = spec_of((batch, heads, q_len, value_dim), dtype, ACTIVATION)
     dims = (
         ("batch", batch), ("heads", heads), ("kv_heads", kv_heads), ("q_len", q_len), ("kv_len", kv_len),
-        ("head_dim", head_dim), ("value_dim", head_dim),
+        ("head_dim", head_dim), ("value_dim", value_dim),
     )  # fmt: skip
     mask = (("mask", "causal" if causal else "none"),)
-    one = Operator(
-        "attention", "attention", dims, (query, keys, keys), (_spec(query.shape, dtype, ACTIVATION),), mask
-    )
-    return _graph("attention", dtype, [(one, (0, 1, 2), (3,))])
+    one = Operator("attention", "attention", dims, (query, keys, value), (out,), mask)
+    return graph_of("attention", dtype, [(one, (0, 1, 2), (3,))])
 
 
 @cache
-def elementwise(op: str, dtype: str, operands: int) -> OperatorGraph:
-    """`op` over rows x cols tensors: `operands` of them in, one out; norms and softmax over cols."""
+def elementwise(op: str, dtype: str, operands: int, results: int = 1) -> OperatorGraph:
+    """`op` over rows x cols tensors: `operands` of them in, `results` out; norms and softmax over cols."""
     rows, cols = symbol("rows"), symbol("cols")
-    whole = _spec((rows, cols), dtype, INPUT)
-    out = _spec((rows, cols), dtype, ACTIVATION)
+    whole = spec_of((rows, cols), dtype, INPUT)
+    outputs = (spec_of((rows, cols), dtype, ACTIVATION),) * results
+    inputs: tuple[TensorSpec, ...] = (whole,) * operands
     if op in ("softmax", "norm", "rms_norm"):
         weights = {"norm": 2, "rms_norm": 1}.get(op, 0)
-        inputs = (whole, *(_spec((cols,), dtype, WEIGHT) for _ in range(weights)))
-        one = Operator(op, f"aten.{op}", (("rows", rows), ("cols", cols)), inputs, (out,))
+        inputs = (*inputs, *(spec_of((cols,), dtype, WEIGHT) for _ in range(weights)))
+        one = Operator(op, f"aten.{op}", (("rows", rows), ("cols", cols)), inputs, outputs)
     elif op == "copy":
-        inputs = (whole,) * operands
-        one = Operator("copy", "aten.clone", (), inputs, (out,))
+        one = Operator("copy", "aten.clone", (), inputs, outputs)
     else:
-        inputs = (whole,) * operands
-        one = Operator("pointwise", f"aten.{op}", (), inputs, (out,))
-    return _graph(op, dtype, [(one, range(len(inputs)), (len(inputs),))])
+        one = Operator("pointwise", f"aten.{op}", (), inputs, outputs)
+    count = len(inputs)
+    return graph_of(op, dtype, [(one, range(count), range(count, count + results))])
+
+
+@cache
+def stream(dtype: str, op: str = "copy") -> OperatorGraph:
+    """`read` elements in, `written` elements out, with the arithmetic of pointwise `op` per result."""
+    data, out = spec_of((symbol("read"),), dtype, INPUT), spec_of((symbol("written"),), dtype, ACTIVATION)
+    kind, name = ("copy", "aten.clone") if op == "copy" else ("pointwise", f"aten.{op}")
+    return graph_of("stream", dtype, [(Operator(kind, name, (), (data,), (out,)), (0,), (1,))])
+
+
+@cache
+def lookup(dtype: str) -> OperatorGraph:
+    """`rows` rows of `cols` elements out of a table of `table` rows."""
+    rows, cols, table = symbol("rows"), symbol("cols"), symbol("table")
+    weights = spec_of((table, cols), dtype, WEIGHT)
+    index = spec_of((rows,), "int64", INPUT)
+    dims = (("rows", rows), ("run", cols), ("table", table * cols))
+    one = Operator(
+        "gather", "aten.embedding", dims, (weights, index), (spec_of((rows, cols), dtype, ACTIVATION),)
+    )
+    return graph_of("lookup", dtype, [(one, (0, 1), (2,))])
 
 
 @cache
@@ -124,12 +152,12 @@ def convolution(dtype: str) -> OperatorGraph:
     """A square 2-D convolution, groups 1: batch, c_in, c_out, kernel, in_size, stride, padding."""
     batch, c_in, c_out, kernel, in_size = (symbol(n) for n in ("batch", "c_in", "c_out", "kernel", "in_size"))
     side = parse("(in_size + 2*padding - kernel)//stride + 1")
-    data = _spec((batch, c_in, in_size, in_size), dtype, INPUT)
-    weight = _spec((c_out, c_in, kernel, kernel), dtype, WEIGHT)
-    out = _spec((batch, c_out, side, side), dtype, ACTIVATION)
+    data = spec_of((batch, c_in, in_size, in_size), dtype, INPUT)
+    weight = spec_of((c_out, c_in, kernel, kernel), dtype, WEIGHT)
+    out = spec_of((batch, c_out, side, side), dtype, ACTIVATION)
     dims = (("b", number(1)), ("m", batch * side * side), ("n", c_out), ("k", c_in * kernel * kernel))
     one = Operator("conv", "aten.convolution", dims, (data, weight), (out,), (("groups", "1"),))
-    return _graph("convolution", dtype, [(one, (0, 1), (2,))])
+    return graph_of("convolution", dtype, [(one, (0, 1), (2,))])
 
 
 @cache
@@ -140,18 +168,18 @@ def expert_mlp(dtype: str, weight_dtype: str = "", *, gated: bool = True) -> Ope
     stored = weight_dtype or dtype
 
     def grouped(n: Expr, k: Expr, data: TensorSpec, out: TensorSpec) -> Operator:
-        weight = _spec((active, n, k), stored, WEIGHT)
+        weight = spec_of((active, n, k), stored, WEIGHT)
         dims = (("b", active), ("m", tokens), ("n", n), ("k", k))
         return Operator("grouped_gemm", "hwsim.grouped_linear", dims, (data, weight), (out,))
 
-    data = _spec((active, tokens, hidden), dtype, INPUT)
+    data = spec_of((active, tokens, hidden), dtype, INPUT)
     wide, narrow = (
-        _spec((active, tokens, width), dtype, ACTIVATION),
-        _spec((active, tokens, inter), dtype, ACTIVATION),
+        spec_of((active, tokens, width), dtype, ACTIVATION),
+        spec_of((active, tokens, inter), dtype, ACTIVATION),
     )
-    out = _spec((active, tokens, hidden), dtype, ACTIVATION)
+    out = spec_of((active, tokens, hidden), dtype, ACTIVATION)
     act = Operator("pointwise", "aten.silu", (), (wide,), (narrow,))
-    return _graph(
+    return graph_of(
         "expert mlp",
         dtype,
         [

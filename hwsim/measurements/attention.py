@@ -1,7 +1,8 @@
 """Attention kernels of serving engines: attn_dtype, batch_size, isl, step, heads; prefill, decode or encoder.
 
-A file of decode rows carries `above_dram_bw`, one of prefill rows `above_peak` with a KV dtype, one of encoder rows
-no KV dtype. Decode reads step + isl keys for one query; prefill attends isl new tokens to step cached ones, causally.
+A file of decode rows carries `above_dram_bw`, one of prefill rows `above_peak` with a KV dtype, one of
+encoder rows no KV dtype. Decode reads step + isl keys for one query; prefill attends isl new tokens to step
+cached ones, causally.
 """
 
 from __future__ import annotations
@@ -9,40 +10,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from graphs import kernels
 
+from graphs import kernels
 from hwsim.measurements.gemm import REPLAY
-from hwsim.measurements.question import Answerable, Question, Refusal, dtype_name
+from hwsim.measurements.question import Answerable, Part, Question, Refusal, dtype_name
 from hwsim.measurements.table import Rows, Table
 
 TITLE = "attention kernels: attn_dtype, batch_size, isl, num_heads, head_dim"
-NEEDS = frozenset(("attn_dtype", "batch_size", "isl", "num_heads", "head_dim", "latency_us"))
+NEEDS = frozenset(("attn_dtype", "batch_size", "isl", "num_heads", "head_dim"))
+_COLUMNS = ("batch_size", "isl", "num_heads", "head_dim")
+_MAYBE = ("step", "num_kv_heads", "window_size")
 
 
 def questions(table: Table) -> Iterator[Answerable]:
     """One question per device, dtypes and kind."""
-    kind = "encoder" if not table.has("kv_cache_dtype") else "decode" if table.has("above_dram_bw") else "prefill"
-    numbers = {name: table.number(name, 0.0) for name in ("batch_size", "isl", "step", "num_heads", "num_kv_heads", "head_dim", "window_size")}  # fmt: skip
+    kind = _kind(table)
+    numbers = {name: table.number(name) for name in _COLUMNS} | {
+        name: table.number(name, 0.0) for name in _MAYBE
+    }
     for (device, attn, cache), rows in table.groups("device", "attn_dtype", "kv_cache_dtype").items():
         label = f"{kind} attention {attn}" + (f" kv {cache}" if cache else "")
         dtype, kv = dtype_name(attn), dtype_name(cache or attn)
         if dtype is None or kv is None:
             yield Refusal(rows, f"dtype {attn!r} or {cache!r} is unknown", label)
             continue
-        windowed = numbers["window_size"][rows] > 0
-        yield from _split(device, label, kind, dtype, kv, rows, windowed, numbers)
+        yield from _split(device, label, kind, dtype, kv, rows, numbers)
+
+
+def _kind(table: Table) -> str:
+    if not table.has("kv_cache_dtype"):
+        return "encoder"
+    if table.has("above_dram_bw") or table.has("above_peak"):
+        return "decode" if table.has("above_dram_bw") else "prefill"
+    return "decode" if np.all(table.number("isl", 1.0) == 1) else "prefill"
 
 
 def _split(
-    device: str, label: str, kind: str, dtype: str, kv: str, rows: Rows, windowed: np.ndarray, numbers: dict[str, np.ndarray]
+    device: str, label: str, kind: str, dtype: str, kv: str, rows: Rows, numbers: dict[str, np.ndarray]
 ) -> Iterator[Answerable]:
-    """Rows with a window are priced as if it saved nothing, which is what their source's long prefills show."""
+    """Rows with a window are priced as if it saved nothing, which is what the source's long prefills show."""
+    windowed = numbers["window_size"][rows] > 0
+    graph = kernels.attention(dtype, kv, causal=kind == "prefill")
     for mask, name in ((~windowed, label), (windowed, f"{label} windowed")):
         chosen = rows[mask]
         if not chosen.size:
             continue
-        heads = numbers["num_heads"][chosen]
-        groups = numbers["num_kv_heads"][chosen]
+        heads, groups = numbers["num_heads"][chosen], numbers["num_kv_heads"][chosen]
         new, cached = numbers["isl"][chosen], numbers["step"][chosen]
         sizes = {
             "batch": numbers["batch_size"][chosen],
@@ -52,5 +65,5 @@ def _split(
             "kv_len": cached + new,
             "head_dim": numbers["head_dim"][chosen],
         }
-        graph = kernels.attention(dtype, kv, causal=kind == "prefill")
-        yield Question(rows=chosen, device=device, op=name, graph=graph, sizes=sizes, protocol=REPLAY)
+        part = Part(graph=graph, sizes=sizes)
+        yield Question(rows=chosen, device=device, op=name, parts=(part,), protocol=REPLAY)

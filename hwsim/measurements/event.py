@@ -1,7 +1,7 @@
-"""The event protocol: one op between two device events, synchronised after each, a host launch inside the pair.
+"""The event protocol: one op between two device events, synchronised after each, host launch included.
 
-Its floor is a property of the host and the method: the 5th percentile of tiny operators was 13 to 32 us over the
-machines of the public fp32 set (its README), the middle is taken for a host nobody knows.
+Its floor is a property of the host and the method: the 5th percentile of tiny operators was 13 to 32 us
+over the machines of the public fp32 set (its README), the middle is taken for a host nobody knows.
 """
 
 from __future__ import annotations

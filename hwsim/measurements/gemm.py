@@ -1,57 +1,85 @@
-"""GEMM kernels: one row per m, n, k and dtype; rows of other operators in the same columns stream m x n elements."""
+"""GEMM kernels: one row per m, n, k and dtype; other operators in these columns stream m x n elements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+
 from graphs import kernels
 from graphs.ir import OperatorGraph
+from hwsim.measurements.event import EVENT
+from hwsim.measurements.question import Answerable, Part, Protocol, Question, Refusal, dtype_name
+from hwsim.measurements.table import Rows, Table
 
-from hwsim.measurements.question import Answerable, Protocol, Question, Refusal, dtype_name
-from hwsim.measurements.table import Table
-
-TITLE = "GEMM and vector kernels: m, n, k, dtype"
-NEEDS = frozenset(("m", "n", "k", "dtype", "latency_us"))
-REPLAY = Protocol(timing="graph replay", statistic="mean", warm=True, source="kernel tables: CUDA graph replays")
+TITLE = "GEMM kernels, and vector kernels of m x n elements: m, n, k, dtype"
+NEEDS = frozenset(("m", "n", "k", "dtype"))
+REPLAY = Protocol(
+    timing="graph replay", statistic="mean", warm=True, source="kernel tables: CUDA graph replays"
+)
 # op name -> (our operator, inputs of m x n elements)
 VECTOR = {
-    "softmax": ("softmax", 1), "layernorm": ("norm", 1), "input_layernorm": ("rms_norm", 1),
-    "post_attention_layernorm": ("rms_norm", 1), "gelu": ("gelu", 1), "add": ("add", 2), "mlp_act": ("silu", 2),
-    "attn_rope": ("mul", 1), "rms_norm": ("rms_norm", 1), "silu": ("silu", 1),
+    "softmax": ("softmax", 1), "layernorm": ("norm", 1), "gelu": ("gelu", 1), "add": ("add", 2),
+    "mul": ("mul", 2),
+    "rms_norm": ("rms_norm", 1), "silu": ("silu", 1), "relu": ("relu", 1), "tanh": ("tanh", 1),
 }  # fmt: skip
-WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4:g128", "q8_0": "int8:g32", "q4_0": "int4:g32", "q4_1": "int4:g32"}
+PRODUCTS = ("", "matmul", "gemm", "mm", "linear")
+WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4:g128", "q8_0": "int8:g32", "q4_0": "int4:g32"}
+NARROW = ("fp8", "fp4", "int8")  # their products leave in bf16
 
 
 def questions(table: Table) -> Iterator[Answerable]:
     """One question per device, operator and dtype."""
     m, n, k = (table.number(name) for name in ("m", "n", "k"))
     for (device, op, dtype), rows in table.groups("device", "op", "dtype").items():
-        product = k[rows] > 0
-        label = f"gemm {dtype}" if op in ("", "matmul", "gemm") else op
-        graph = _graph(dtype)
-        if graph is None:
-            yield Refusal(rows, f"dtype {dtype!r} is unknown", label)
+        label = f"gemm {dtype}" if op.lower() in PRODUCTS else op
+        if not device:
+            yield Refusal(rows, "no device is named", label)
             continue
-        with_k, without_k = rows[product], rows[~product]
-        if with_k.size:
-            sizes = {"m": m[with_k], "n": n[with_k], "k": k[with_k]}
-            yield Question(rows=with_k, device=device, op=label, graph=graph, sizes=sizes, protocol=REPLAY)
-        if without_k.size:
-            yield _vector(device, op, dtype, without_k, m, n)
+        product = k[rows] > 0
+        yield from products(device, label, dtype, rows[product], (m, n, k), REPLAY)
+        yield from _vector(device, op, dtype, rows[~product], m, n)
 
 
-def _graph(dtype: str) -> OperatorGraph | None:
+def products(
+    device: str,
+    label: str,
+    dtype: str,
+    rows: Rows,
+    sizes: tuple[np.ndarray, np.ndarray, np.ndarray],
+    protocol: Protocol,
+) -> Iterator[Answerable]:
+    """Plain products of some rows."""
+    if not rows.size:
+        return
+    graph = product_graph(dtype)
+    if graph is None:
+        yield Refusal(rows, f"dtype {dtype!r} is unknown", label)
+        return
+    given = {name: size[rows] for name, size in zip("mnk", sizes, strict=True)}
+    yield Question(
+        rows=rows, device=device, op=label, parts=(Part(graph=graph, sizes=given),), protocol=protocol
+    )
+
+
+def product_graph(dtype: str) -> OperatorGraph | None:
+    """The product as a dtype column says it: weight-only formats compute in bf16."""
     if dtype.lower() in WEIGHT_ONLY:
         return kernels.gemm("bf16", WEIGHT_ONLY[dtype.lower()])
     name = dtype_name(dtype)
-    return None if name is None else kernels.gemm(name, "", "bf16" if name in ("fp8", "fp4", "int8") else "")
+    return None if name is None else kernels.gemm(name, "", "bf16" if name in NARROW else "")
 
 
-def _vector(device: str, op: str, dtype: str, rows: np.ndarray, m: np.ndarray, n: np.ndarray) -> Answerable:
-    if op not in VECTOR:
-        return Refusal(rows, f"operator {op!r} with k = 0 is not known; add it to the layout", op)
-    kind, operands = VECTOR[op]
-    graph = kernels.elementwise(kind, dtype_name(dtype) or "fp16", operands)
-    sizes = {"rows": m[rows], "cols": n[rows]}
-    return Question(rows=rows, device=device, op=op, graph=graph, sizes=sizes, protocol=REPLAY)
+def _vector(
+    device: str, op: str, dtype: str, rows: Rows, m: np.ndarray, n: np.ndarray
+) -> Iterator[Answerable]:
+    """Vector operators timed as eager calls; n = 0 says that m counts elements."""
+    if not rows.size:
+        return
+    kind, name = VECTOR.get(op.lower()), dtype_name(dtype)
+    if kind is None or name is None:
+        yield Refusal(rows, f"operator {op!r} in {dtype!r} with k = 0 is not known to this layout", op)
+        return
+    graph = kernels.elementwise(kind[0], name, kind[1])
+    sizes = {"rows": m[rows], "cols": np.where(n[rows] == 0, 1.0, n[rows])}
+    yield Question(rows=rows, device=device, op=op, parts=(Part(graph=graph, sizes=sizes),), protocol=EVENT)

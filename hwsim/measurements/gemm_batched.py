@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphs import kernels
-
 from hwsim.measurements.event import EVENT
-from hwsim.measurements.question import Answerable, Question, Refusal, dtype_name
+from hwsim.measurements.question import Answerable, Part, Question, Refusal, dtype_name
 from hwsim.measurements.table import Table
 
-TITLE = "batched GEMM with bias, event timing: op, batch, m, k, n, bias"
-NEEDS = frozenset(("op", "batch", "m", "k", "n", "bias", "dtype", "latency_us"))
+TITLE = "batched GEMM, and GEMM with bias, event timing: op, batch, m, k, n, bias"
+NEEDS = frozenset(("op", "batch", "m", "k", "n", "bias", "dtype"))
 
 
 def questions(table: Table) -> Iterator[Answerable]:
@@ -24,7 +23,15 @@ def questions(table: Table) -> Iterator[Answerable]:
             continue
         m, n, k = (sizes[s][rows] for s in ("m", "n", "k"))
         if op == "bmm":
-            graph, given = kernels.gemm(name, batched=True), {"b": sizes["batch"][rows], "m": m, "n": n, "k": k}
+            graph, given = (
+                kernels.gemm(name, batched=True),
+                {"b": sizes["batch"][rows], "m": m, "n": n, "k": k},
+            )
         else:
-            graph, given = kernels.gemm(name, bias=bias == "1"), {"m": sizes["batch"][rows] * m, "n": n, "k": k}
-        yield Question(rows=rows, device=device, op=op, graph=graph, sizes=given, protocol=EVENT)
+            graph, given = (
+                kernels.gemm(name, bias=bias == "1"),
+                {"m": sizes["batch"][rows] * m, "n": n, "k": k},
+            )
+        yield Question(
+            rows=rows, device=device, op=op, parts=(Part(graph=graph, sizes=given),), protocol=EVENT
+        )

@@ -1,9 +1,11 @@
-"""How good predictions are: error statistics over all rows, by device and by operator kind."""
+"""How good predictions are: errors in all, by device, operator and target; others' errors beside ours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,78 +13,178 @@ from numpy.typing import NDArray
 
 from hwsim.measurements.predicting import Predictions
 
+SCHEMA = "hwsim.measured/1"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Statistics of predicted / measured - 1 over the rows that have both; fractions, not percent.
+    """Statistics of predicted / measured - 1 over the values that have both; fractions, not percent.
 
-    `coverage` is the share of measurements inside the predicted interval.
+    `rows` and `predicted` count rows; `compared` counts values, of which a row with several targets has
+    several. `bias` is the geometric mean of predicted / measured, less 1; `coverage` the share inside the
+    interval.
     """
 
     label: str
     rows: int
     predicted: int
+    compared: int
     mape: float | None
     median_ape: float | None
     bias: float | None
     coverage: float | None
 
 
-def scores(made: Predictions, *, least_us: float = 0.0) -> tuple[Score, tuple[Score, ...], tuple[Score, ...]]:
-    """Overall, by device and by operator, of the first target; rows measured below `least_us` are left out."""
-    target = next(iter(made.values), "latency_us")
-    measured = made.table.number(target)
-    everyone = np.flatnonzero(~(measured < least_us))
-    overall = _score("all", made, target, measured, everyone)
-    return overall, _by(made.devices, made, target, measured, everyone), _by(made.ops, made, target, measured, everyone)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """Another predictor's recorded errors beside ours, over the rows that have both."""
+
+    label: str
+    rows: int
+    mape: float
+    median_ape: float
+    ours_mape: float
+    ours_median_ape: float
 
 
-def _by(
-    labels: Sequence[str], made: Predictions, target: str, measured: NDArray[np.float64], rows: NDArray[np.intp]
-) -> tuple[Score, ...]:
-    names = np.array(labels, dtype=np.str_)[rows]
-    return tuple(_score(str(name) or "(none)", made, target, measured, rows[names == name]) for name in np.unique(names))
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Measured and predicted values with interval, all targets pooled, and the row and target of each."""
+
+    row: NDArray[np.intp]
+    target: list[str]
+    measured: NDArray[np.float64]
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @property
+    def error(self) -> NDArray[np.float64]:
+        return np.asarray(self.value / self.measured - 1)
 
 
-def _score(
-    label: str, made: Predictions, target: str, measured: NDArray[np.float64], rows: NDArray[np.intp]
-) -> Score:
-    values = made.values.get(target, np.full(measured.size, np.nan))[rows]
-    true = measured[rows]
-    both = np.isfinite(values) & np.isfinite(true) & (true > 0)
-    if not both.any():
-        return Score(label=label, rows=rows.size, predicted=0, mape=None, median_ape=None, bias=None, coverage=None)
-    error = values[both] / true[both] - 1
-    low, high = made.low[target][rows][both], made.high[target][rows][both]
-    return Score(
-        label=label,
-        rows=rows.size,
-        predicted=int(both.sum()),
-        mape=float(np.mean(np.abs(error))),
-        median_ape=float(np.median(np.abs(error))),
-        bias=float(np.exp(np.mean(np.log(values[both] / true[both]))) - 1),
-        coverage=float(np.mean((low <= true[both]) & (true[both] <= high))),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The scores of one file."""
+
+    overall: Score
+    by_device: tuple[Score, ...]
+    by_op: tuple[Score, ...]
+    by_target: tuple[Score, ...]
+    rivals: tuple[Rival, ...]
+    notes: Mapping[str, int]
+
+
+def pairs(made: Predictions) -> Pairs:
+    """Every value that is both measured and predicted."""
+    rows, targets, columns = [], [], []
+    for target, values in made.values.items():
+        measured = made.table.number(target)
+        both = np.flatnonzero(np.isfinite(values) & np.isfinite(measured) & (measured > 0))
+        rows.append(both)
+        targets += [target] * both.size
+        columns.append(
+            np.stack([measured[both], values[both], made.low[target][both], made.high[target][both]])
+        )
+    measured, value, low, high = np.concatenate(columns, axis=1) if columns else np.zeros((4, 0))
+    return Pairs(np.concatenate(rows) if rows else np.zeros(0, np.intp), targets, measured, value, low, high)
+
+
+def judge(made: Predictions) -> Judgement:
+    """Scores in all and by device, operator and target."""
+    found = pairs(made)
+    everyone = np.arange(made.table.length)
+    targets = np.array(found.target, dtype=np.str_)
+    by_target = [_score(name, made, found, everyone, np.flatnonzero(targets == name)) for name in made.values]
+    return Judgement(
+        overall=_score("all", made, found, everyone, np.arange(found.row.size)),
+        by_device=_by(made.devices, made, found),
+        by_op=_by(made.ops, made, found),
+        by_target=tuple(by_target),
+        rivals=_rivals(made),
+        notes=Counter(note for note in made.notes if note),
     )
 
 
-def document(made: Predictions) -> dict[str, Any]:
-    """The `hwsim.measured/1` document: rows, predicted, errors in all, by device and by op, and notes with counts."""
-    overall, by_device, by_op = scores(made)
+def _by(labels: Sequence[str], made: Predictions, found: Pairs) -> tuple[Score, ...]:
+    names = np.array(labels, dtype=np.str_)
+    scores = []
+    for name in np.unique(names):
+        rows = np.flatnonzero(names == name)
+        chosen = np.flatnonzero(names[found.row] == name) if found.row.size else np.zeros(0, np.intp)
+        scores.append(_score(str(name) or "(none)", made, found, rows, chosen))
+    return tuple(scores)
 
-    def plain(score: Score) -> dict[str, Any]:
-        return {name: getattr(score, name) for name in ("rows", "predicted", "mape", "median_ape", "bias", "coverage")}
 
-    notes: dict[str, int] = {}
-    for note in made.notes:
-        if note:
-            notes[note] = notes.get(note, 0) + 1
+def _score(
+    label: str, made: Predictions, found: Pairs, rows: NDArray[np.intp], chosen: NDArray[np.intp]
+) -> Score:
+    ratio = found.value[chosen] / found.measured[chosen]
+    inside = (found.low[chosen] <= found.measured[chosen]) & (found.measured[chosen] <= found.high[chosen])
+    some = bool(chosen.size)
+    return Score(
+        label=label,
+        rows=int(rows.size),
+        predicted=int(made.predicted[rows].sum()),
+        compared=int(chosen.size),
+        mape=float(np.mean(np.abs(ratio - 1))) if some else None,
+        median_ape=float(np.median(np.abs(ratio - 1))) if some else None,
+        bias=float(np.exp(np.mean(np.log(ratio))) - 1) if some else None,
+        coverage=float(np.mean(inside)) if some else None,
+    )
+
+
+def _rivals(made: Predictions) -> tuple[Rival, ...]:
+    """What the layout says that other predictors recorded: (name, target, their values)."""
+    recorded: Callable[[Any], Any] | None = getattr(import_module(made.layout.module), "recorded", None)
+    errors: dict[str, list[NDArray[np.float64]]] = {}
+    for name, target, theirs in recorded(made.table) if recorded else ():
+        if target not in made.values:
+            continue
+        measured, ours = made.table.number(target), made.values[target]
+        both = np.isfinite(measured) & (measured > 0) & np.isfinite(ours) & np.isfinite(theirs) & (theirs > 0)
+        pair = np.abs(np.stack([theirs[both], ours[both]]) / measured[both] - 1)
+        errors.setdefault(name, []).append(pair)
+    found = []
+    for name, parts in errors.items():
+        theirs, ours = np.concatenate(parts, axis=1)
+        if theirs.size:
+            found.append(
+                Rival(
+                    label=name,
+                    rows=int(theirs.size),
+                    mape=float(np.mean(theirs)),
+                    median_ape=float(np.median(theirs)),
+                    ours_mape=float(np.mean(ours)),
+                    ours_median_ape=float(np.median(ours)),
+                )
+            )
+    return tuple(found)
+
+
+def document(made: Predictions, judged: Judgement | None = None) -> dict[str, Any]:
+    """The document `hwsim.measured/1`; absent quantities are None."""
+    judged = judged or judge(made)
     return {
-        "schema": "hwsim.measured/1",
+        "schema": SCHEMA,
         "file": made.table.path,
         "layout": made.layout.name,
         "tiers": sorted(made.tiers),
-        **plain(overall),
-        "by_device": {score.label: plain(score) for score in by_device},
-        "by_op": {score.label: plain(score) for score in by_op},
-        "notes": notes,
+        **_plain(judged.overall),
+        "by_device": {score.label: _plain(score) for score in judged.by_device},
+        "by_op": {score.label: _plain(score) for score in judged.by_op},
+        "by_target": {score.label: _plain(score) for score in judged.by_target},
+        "others": {
+            rival.label: {
+                name: getattr(rival, name)
+                for name in ("rows", "mape", "median_ape", "ours_mape", "ours_median_ape")
+            }
+            for rival in judged.rivals
+        },
+        "notes": dict(judged.notes),
     }
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    names = ("rows", "predicted", "compared", "mape", "median_ape", "bias", "coverage")
+    return {name: getattr(score, name) for name in names}

@@ -1,67 +1,81 @@
-"""Answers a measurement file: finds its layout, prices every question, and writes a prediction or a note per row."""
+"""Answers a measurement file: finds its layout and prices every question, a prediction or a note per row."""
 
 from __future__ import annotations
 
-import csv
-import os
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from devices import DeviceError, device as find_device, stack as find_stack
-from graphs.errors import GraphError
 from numpy.typing import NDArray
 
+from devices import Device, DeviceError
+from devices import device as find_device
+from devices import stack as find_stack
+from graphs.errors import GraphError
 from hwsim.errors import HwsimError
 from hwsim.estimating import estimate
-from hwsim.measurements.question import Layout, Question, Refusal
-from hwsim.measurements.table import Table, read_table
+from hwsim.measurements.question import Layout, Question, Refusal, Target
+from hwsim.measurements.table import Rows, Table, read_table
 
-_NOT_LAYOUTS = ("table", "question", "event", "predicting", "judging")
+Array = NDArray[np.float64]
+_TRIES = 64  # failing estimates of one question before the rows left are refused together
+_MAY_BE_ZERO = ("context", "padding")
+_OURS = (HwsimError, GraphError, DeviceError)
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Per row of a file: predicted value with interval for each target (NaN without one), note, device id and op."""
+    """Per row of a file: value and interval for each target (NaN without one), note, device id and op."""
 
     table: Table
     layout: Layout
-    values: dict[str, NDArray[np.float64]]
-    low: dict[str, NDArray[np.float64]]
-    high: dict[str, NDArray[np.float64]]
+    values: dict[str, Array]
+    low: dict[str, Array]
+    high: dict[str, Array]
     notes: list[str]
     devices: list[str]
     ops: list[str]
     tiers: set[str] = field(default_factory=set)
 
+    @property
+    def predicted(self) -> NDArray[np.bool_]:
+        """Rows with a prediction of any target."""
+        found = np.zeros(self.table.length, dtype=bool)
+        for values in self.values.values():
+            found |= np.isfinite(values)
+        return found
+
 
 @cache
 def layouts() -> tuple[Layout, ...]:
-    """Every layout of this folder."""
+    """Every layout of this folder: the modules that say which columns they need."""
     package = import_module("hwsim.measurements")
     found = []
     for info in pkgutil.iter_modules(package.__path__):
-        if info.name not in _NOT_LAYOUTS:
-            module = import_module(f"hwsim.measurements.{info.name}")
-            found.append(Layout(info.name, module.TITLE, module.NEEDS, module.__name__))
+        module: Any = import_module(f"hwsim.measurements.{info.name}")
+        if hasattr(module, "NEEDS"):
+            needs = module.NEEDS if isinstance(module.NEEDS, tuple) else (module.NEEDS,)
+            targets = getattr(module, "TARGETS", ("latency_us",))
+            found.append(Layout(info.name, module.TITLE, needs, module.__name__, targets))
     return tuple(found)
 
 
 def layout_of(table: Table) -> Layout:
-    """The most specific layout whose columns the file has."""
-    fitting = [one for one in layouts() if one.needs <= set(table.names)]
+    """The layout that needs most of the file's columns."""
+    names = set(table.names)
+    fitting = [(len(needs), one) for one in layouts() for needs in one.needs if needs <= names]
     if fitting:
-        return max(fitting, key=lambda one: len(one.needs))
-    closest = max(layouts(), key=lambda one: len(one.needs & set(table.names)))
-    missing = sorted(closest.needs - set(table.names))
+        return max(fitting, key=lambda pair: pair[0])[1]
+    shares = [(len(needs & names) / len(needs), needs, one) for one in layouts() for needs in one.needs]
+    _, needs, closest = max(shares, key=lambda entry: entry[0])
     raise HwsimError(
-        f"{table.path} has no known layout; closest is {closest.name!r}, which also needs {', '.join(missing)} "
-        f"(hwsim validate --layouts lists all)"
+        f"{table.path} has no known layout; closest is {closest.name!r}, which also needs "
+        f"{', '.join(sorted(needs - names))}; `hwsim validate --layouts` lists all"
     )
 
 
@@ -69,94 +83,147 @@ def predict(path: str | Path) -> Predictions:
     """Predictions for every row of a measurement file."""
     table = read_table(path)
     layout = layout_of(table)
+    made = _nothing_yet(table, layout)
+    _device.cache_clear()
     module: Any = import_module(layout.module)
-    made = Predictions(table, layout, {}, {}, {}, [""] * table.length, [""] * table.length, [""] * table.length)
-    for device, rows in table.groups("device").items():
-        for row in rows:
-            made.devices[row] = device[0]
     for question in module.questions(table):
         if isinstance(question, Refusal):
             _refuse(made, question.rows, question.note, question.op)
         else:
             _answer(made, question)
-    unanswered = [i for i, note in enumerate(made.notes) if not note and not _predicted(made, i)]
-    _refuse(made, np.array(unanswered, dtype=np.intp), "this layout makes no question of the row", "")
+    for row, note in table.broken.items():
+        for store in (made.values, made.low, made.high):
+            for column in store.values():
+                column[row] = np.nan
+        made.notes[row] = note
+    silent = [row for row in np.flatnonzero(~made.predicted) if not made.notes[row]]
+    _refuse(made, np.array(silent, dtype=np.intp), "this layout makes no question of the row", "")
     return made
 
 
-def _predicted(made: Predictions, row: int) -> bool:
-    return any(np.isfinite(values[row]) for values in made.values.values())
+def _nothing_yet(table: Table, layout: Layout) -> Predictions:
+    """No answers; columns for those targets of the layout that the file has, or for all of them."""
+    wanted = [name for name in layout.targets if table.has(name)] or list(layout.targets)
+    values, low, high = ({name: np.full(table.length, np.nan) for name in wanted} for _ in range(3))
+    blank = [""] * table.length
+    return Predictions(table, layout, values, low, high, list(blank), table.text("device"), list(blank))
 
 
-def _refuse(made: Predictions, rows: NDArray[np.intp], note: str, op: str) -> None:
-    for row in rows:
-        made.notes[row] = note
+def _refuse(made: Predictions, rows: Rows, note: str, op: str) -> None:
+    for row in rows.tolist():
+        made.notes[row] = made.notes[row] or note
         made.ops[row] = made.ops[row] or op
 
 
 def _answer(made: Predictions, question: Question) -> None:
+    targets = [target for target in question.targets if target.column in made.values]
+    if not targets:
+        return
+    machine = _device(question.device)
+    if isinstance(machine, str):
+        _refuse(made, question.rows, machine, question.op)
+        return
+    usable = _usable(question)
+    _refuse(made, question.rows[~usable], "a size is missing, negative or zero", question.op)
+    _price(made, question, targets, machine, np.flatnonzero(usable), [_TRIES])
+
+
+@lru_cache(maxsize=256)
+def _device(name: str) -> Device | str:
+    """The device of a name, or why there is none; tables name a few devices thousands of times."""
     try:
-        machine = find_device(question.device)
+        return find_device(name)
     except DeviceError as error:
-        _refuse(made, question.rows, f"unknown device: {error}", question.op)
+        return f"unknown device: {error}" if name else "no device is named"
+
+
+def _usable(question: Question) -> NDArray[np.bool_]:
+    """Rows whose sizes are all there."""
+    usable = np.ones(question.rows.size, dtype=bool)
+    for part in question.parts:
+        for name, value in part.sizes.items():
+            size = np.asarray(value, dtype=np.float64)
+            usable &= np.isfinite(size) & (size >= 0 if name in _MAY_BE_ZERO else size > 0)
+        usable &= np.isfinite(np.asarray(part.repeats, dtype=np.float64))
+    return usable
+
+
+def _price(
+    made: Predictions,
+    question: Question,
+    targets: Sequence[Target],
+    machine: Device,
+    at: Rows,
+    tries: list[int],
+) -> None:
+    """Price the rows at some positions of the question; where that fails, each half of them."""
+    if not at.size:
         return
-    good = np.ones(question.rows.size, dtype=bool)
-    for value in question.sizes.values():
-        good &= np.isfinite(value) & (np.asarray(value) >= 0)
-    _refuse(made, question.rows[~good], "a size is missing or negative", question.op)
-    rows = question.rows[good]
-    if not rows.size:
+    try:
+        seconds, low, high, joules = _priced(made, question, machine, at)
+    except _OURS as error:
+        tries[0] -= 1
+        if at.size == 1 or tries[0] < 0:
+            _refuse(made, question.rows[at], str(error), question.op)
+        else:
+            half = at.size // 2
+            _price(made, question, targets, machine, at[:half], tries)
+            _price(made, question, targets, machine, at[half:], tries)
         return
+    rows = question.rows[at]
+    made_any = np.zeros(at.size, dtype=bool)
+    for target in targets:
+        made_any |= _store(made, target, rows, at, (seconds, low, high, joules))
+    for row, done in zip(rows.tolist(), made_any.tolist(), strict=True):
+        made.devices[row], made.ops[row] = machine.id, made.ops[row] or question.op
+        if not done:
+            made.notes[row] = made.notes[row] or "no finite prediction for these sizes"
+        elif question.note and question.note not in made.notes[row]:
+            made.notes[row] = f"{made.notes[row]}; {question.note}" if made.notes[row] else question.note
+
+
+def _priced(
+    made: Predictions, question: Question, machine: Device, at: Rows
+) -> tuple[Array, Array, Array, Array]:
+    """Seconds with interval and joules, summed over the parts; errors are shared, so ends add up."""
     protocol = question.protocol
-    sizes = {name: np.broadcast_to(np.asarray(value, dtype=np.float64), good.shape)[good] for name, value in question.sizes.items()}
-    try:
-        result = estimate(
-            question.graph, machine, phase=question.phase, dtype=question.dtype, weights=question.weights, kv=question.kv,
-            stack=find_stack(protocol.stack), warm=protocol.warm, **sizes,
-        )  # fmt: skip
-    except (HwsimError, GraphError, DeviceError) as error:
-        _refuse(made, rows, str(error), question.op)
-        return
-    made.tiers.add(result.provenance["tier"])
-    amount = None if question.amount is None else np.broadcast_to(question.amount, good.shape)[good]
-    repeats = np.broadcast_to(question.repeats, good.shape)[good]
-    for store, seconds in (
-        (made.values, result.latency_s), (made.low, result.latency_low_s), (made.high, result.latency_high_s)
-    ):  # fmt: skip
-        column = store.setdefault(question.target, np.full(made.table.length, np.nan))
-        whole = np.maximum(np.asarray(seconds) * repeats, protocol.floor_s)
-        column[rows] = whole * question.unit if amount is None else amount / whole
-    if amount is not None:  # the slow end of a time is the low end of a rate
-        low, high = made.low[question.target], made.high[question.target]
-        low[rows], high[rows] = high[rows].copy(), low[rows].copy()
-    for row in rows:
-        made.devices[row], made.ops[row] = machine.id, question.op
+    totals = np.zeros((4, at.size))
+    count = question.rows.size
+    with np.errstate(all="ignore"):
+        for part in question.parts:
+            sizes: dict[str, Any] = {
+                name: np.broadcast_to(np.asarray(v, np.float64), count)[at] for name, v in part.sizes.items()
+            }
+            result = estimate(
+                part.graph, machine, phase=part.phase, dtype=question.dtype, weights=question.weights,
+                kv=question.kv, stack=find_stack(protocol.stack), warm=protocol.warm,
+                overrides=question.settings, **sizes,
+            )  # fmt: skip
+            made.tiers.add(str(result.provenance["tier"]))
+            repeats = np.broadcast_to(np.asarray(part.repeats, np.float64), count)[at]
+            amounts = (result.latency_s, result.latency_low_s, result.latency_high_s, result.energy_j)
+            for index, amount in enumerate(amounts):
+                totals[index] += np.broadcast_to(amount, at.size) * repeats
+    times = np.maximum(totals[:3], protocol.floor_s)
+    return times[0], times.min(axis=0), times.max(axis=0), totals[3]
 
 
-def write_predictions(made: Predictions, path: str | Path) -> None:
-    """Every input row, in order, with predicted value, interval and note added; written aside, then renamed."""
-    header, columns = list(made.table.names), []
-    for index, target in enumerate(made.values or {"latency_us": np.full(made.table.length, np.nan)}):
-        name = "predicted_us" if index == 0 and target.endswith("_us") else f"predicted_{target}"
-        header += [name, "low_us" if index == 0 else f"low_{target}", "high_us" if index == 0 else f"high_{target}"]
-        columns += [made.values.get(target), made.low.get(target), made.high.get(target)]
-    header.append("note")
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(_lines(made, columns))
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise HwsimError(f"{str(path)!r} cannot be written: {error.strerror}; choose another place for --out") from error
-
-
-def _lines(made: Predictions, columns: list[NDArray[np.float64] | None]) -> Iterator[list[str]]:
-    texts = list(made.table.columns.values())
-    for row in range(made.table.length):
-        numbers = ["" if c is None or not np.isfinite(c[row]) else f"{c[row]:.6g}" for c in columns]
-        yield [*(column[row] for column in texts), *numbers, made.notes[row]]
-
-
+def _store(
+    made: Predictions, target: Target, rows: Rows, at: Rows, answer: tuple[Array, Array, Array, Array]
+) -> NDArray[np.bool_]:
+    """Turn an answer into the target's column; which rows got a finite value."""
+    seconds, low, high, joules = answer
+    amount = np.asarray(target.amount, dtype=np.float64)
+    amount = (amount[at] if amount.ndim else amount) * np.ones(at.size)
+    with np.errstate(all="ignore"):
+        if target.quantity == "time":
+            found = [one / amount * target.unit for one in (seconds, low, high)]
+        elif target.quantity == "rate":  # the slow end of a time is the low end of a rate
+            found = [amount / one * target.unit for one in (seconds, high, low)]
+        else:  # energy and power are as uncertain as the time they are spread over
+            value = joules / (amount if target.quantity == "energy" else seconds) * target.unit
+            found = [value, value * low / seconds, value * high / seconds]
+    good = np.isfinite(found[0]) & (found[0] > 0)
+    for store, values in zip((made.values, made.low, made.high), found, strict=True):
+        store[target.column][rows[good]] = values[good]
+    return good

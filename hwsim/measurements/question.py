@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from graphs.ir import OperatorGraph
-
 from hwsim.measurements.table import Rows
 
 DTYPES: Mapping[str, str] = {
-    "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32", "float8": "fp8",
-    "fp8_block": "fp8", "nvfp4": "fp4", "mxfp4": "fp4", "sq": "int8", "bf16_or_fp16": "bf16", "fp16": "fp16",
-    "bf16 (assumed)": "bf16", "bf16": "bf16", "fp32": "fp32", "tf32": "tf32", "fp8": "fp8", "int8": "int8",
+    "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32",
+    "float8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "mxfp4": "fp4", "sq": "int8", "bf16_or_fp16": "bf16",
+    "fp16": "fp16", "bf16 (assumed)": "bf16", "bf16": "bf16", "fp32": "fp32", "tf32": "tf32", "fp8": "fp8", "int8": "int8",
+    "fp4": "fp4", "f16": "fp16", "f32": "fp32",
 }  # fmt: skip
+# Reasons that several layouts give word for word, so that they are counted together.
+SEVERAL_DEVICES = "needs several devices"
+NO_TRAINING = "training is not simulated yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """How a measurement was taken; nuisance terms belong here and to the host, never to a device.
 
-    `timing` is kernel (device time alone), graph replay, event (a pair of events round one launch) or host (a wall
-    clock); `warm` says that runs repeat on the same data; `floor_s` is the shortest time the method can show.
+    `timing` is kernel (device time alone), graph replay, event (a pair of events round one launch) or host
+    (a wall clock); `warm` says that runs repeat on the same data; `floor_s` is the shortest time the method
+    can show; `allocator` is cached, or emptied when the cache is given back before every run, so that
+    allocations are inside the timed region.
     """
 
     timing: str
@@ -30,31 +35,56 @@ class Protocol:
     warm: bool
     stack: str = "kernel"
     floor_s: float = 0.0
+    allocator: str = "cached"
     source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """Rows of one device and operator kind that one vectorised estimate answers.
+class Part:
+    """One estimate whose time counts `repeats` times; sizes are arrays aligned with the question's rows."""
 
-    `sizes` are arrays aligned with `rows`; `target` the measured column, `unit` converts seconds to it: a factor
-    (1e6 for microseconds), or with `amount` a rate, amount / seconds.
+    graph: OperatorGraph | str
+    sizes: Mapping[str, Any]
+    phase: str = "forward"
+    repeats: Any = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A measured column and what of the answer it is, in `unit`s per SI unit.
+
+    `time` is seconds over `amount` (1 unless it is a time per something), `rate` is amount per second,
+    `energy` joules per amount, `power` watts.
+    """
+
+    column: str = "latency_us"
+    quantity: Literal["time", "rate", "energy", "power"] = "time"
+    amount: Any = 1.0
+    unit: float = 1.0
+
+
+LATENCY = Target(column="latency_us", unit=1e6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Rows of one device and operator kind that one vectorised estimate per part answers.
+
+    The parts run one after the other. `settings` are overrides of the estimate, such as the stack's attention
+    kernel; `note` is what a reader of the answer must know (a stand-in, an assumed length).
     """
 
     rows: Rows
     device: str
     op: str
-    graph: OperatorGraph | str
-    sizes: Mapping[str, Any]
+    parts: tuple[Part, ...]
     protocol: Protocol
-    phase: str = "forward"
+    targets: tuple[Target, ...] = (LATENCY,)
     dtype: str | None = None
     weights: str | None = None
     kv: str | None = None
-    target: str = "latency_us"
-    unit: float = 1e6
-    amount: Any = None
-    repeats: Any = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +101,13 @@ Answerable = Question | Refusal
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A known kind of file: its name, the columns that identify it, what it measures."""
+    """A known kind of file: its name, what it measures, the columns that identify it (any one set)."""
 
     name: str
     title: str
-    needs: frozenset[str]
-    module: str = field(default="")
+    needs: tuple[frozenset[str], ...]
+    module: str
+    targets: tuple[str, ...]
 
 
 def dtype_name(text: str) -> str | None:

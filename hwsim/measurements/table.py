@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +20,30 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns by name, all of one length; `path` names the file in messages."""
+    """Columns by name, all of one length; `path` names the file, `broken` what is wrong with which row."""
 
     path: str
     names: tuple[str, ...]
     columns: dict[str, list[str]]
     length: int
+    broken: dict[int, str] = field(default_factory=dict)
 
     def has(self, *names: str) -> bool:
         return all(name in self.columns for name in names)
 
-    def text(self, name: str, default: str = "") -> NDArray[np.str_]:
-        """A column as text; `default` everywhere when the file has none."""
+    def text(self, name: str, default: str = "") -> list[str]:
+        """A column as text without spaces round it; `default` everywhere when the file has none."""
         if name not in self.columns:
-            return np.full(self.length, default)
-        return np.array(self.columns[name], dtype=np.str_) if self.length else np.array([], dtype=np.str_)
+            return [default] * self.length
+        return [text.strip() for text in self.columns[name]]
 
     def number(self, name: str, default: float = np.nan) -> NDArray[np.float64]:
         """A column as numbers; what is empty or no number becomes `default`."""
-        if name not in self.columns:
-            return np.full(self.length, default)
-        found = np.full(self.length, default)
-        for index, text in enumerate(self.columns[name]):
+        try:  # the usual case, at once
+            return np.array(self.columns[name], dtype=np.float64)
+        except (KeyError, ValueError):
+            found = np.full(self.length, default)
+        for index, text in enumerate(self.columns.get(name, ())):
             try:
                 found[index] = float(text)
             except ValueError:
@@ -50,7 +53,7 @@ class Table:
     def groups(self, *names: str, where: NDArray[np.bool_] | None = None) -> dict[tuple[str, ...], Rows]:
         """Row indices of every distinct combination of text columns, in order of first row."""
         keys: dict[tuple[str, ...], list[int]] = {}
-        columns = [self.columns.get(name, [""] * self.length) for name in names]
+        columns = [self.text(name) for name in names]
         chosen = range(self.length) if where is None else np.flatnonzero(where).tolist()
         for index in chosen:
             keys.setdefault(tuple(column[index] for column in columns), []).append(index)
@@ -58,26 +61,37 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Read a CSV file (`.gz` or plain) with a header line."""
+    """Read a CSV file (`.gz` or plain) with a header; lines cut short or too long are kept and marked."""
     try:
         content = Path(path).read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-        lines = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         header = next(lines, None)
         rows = [row for row in lines if row]
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
-        raise HwsimError(f"measurement file {str(path)!r} cannot be read: {error}") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise HwsimError(
+            f"measurement file {str(path)!r} cannot be read: {reason}; check the path"
+        ) from error
+    except (EOFError, zlib.error) as error:
+        raise HwsimError(f"measurement file {str(path)!r} is cut off: {error}; copy it again") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise HwsimError(f"measurement file {str(path)!r} is not a CSV file in UTF-8: {error}") from error
-    if not header or len(set(header)) != len(header):
+    if not header or len({name.strip() for name in header}) != len(header):
         raise HwsimError(f"measurement file {str(path)!r} needs a header line of distinct column names")
-    return _table(str(path), header, rows)
+    return _table(str(path), [name.strip() for name in header], rows)
 
 
 def _table(path: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    for index, row in enumerate(rows):
-        if len(row) != len(header):
-            raise HwsimError(f"{path} line {index + 2} has {len(row)} values for {len(header)} columns; is it cut off?")
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    return Table(path, tuple(header), columns, len(rows))
+    width = len(header)
+    broken = {
+        index: f"line has {len(row)} values for {width} columns"
+        + ("; is the file cut off?" if len(row) < width else "; the last are left out")
+        for index, row in enumerate(rows)
+        if len(row) != width
+    }
+    padded = [[*row, *[""] * (width - len(row))] for row in rows] if broken else rows
+    turned = map(list, zip(*padded, strict=False)) if padded else ([] for _ in header)
+    columns = dict(zip(header, turned, strict=False))
+    return Table(path, tuple(header), columns, len(rows), broken)
