@@ -8,13 +8,9 @@ dropped: views and wrappers, operators without a rule and the time between opera
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from graphs.expressions import number
-from graphs.ir import TensorSpec
-from graphs.work import Call, Operand, aten_rule, is_free
 
 VIEWS = "views and wrappers"
 BETWEEN = "between operators"
@@ -52,24 +48,8 @@ class Profile:
         return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
-def operators_reached(run: Callable[[], object]) -> frozenset[str]:
-    """Names (`aten::addmm`) of the operators that `run` sends through torch's dispatcher."""
-    from graphs.tracing.torch_private import TorchDispatchMode
-
-    names: set[str] = set()
-
-    class Listener(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            names.add(func._schema.name)
-            return func(*args, **(kwargs or {}))
-
-    with Listener():  # type: ignore[no-untyped-call]
-        run()
-    return frozenset(names)
-
-
-def profile(run: Callable[[], object], reached: frozenset[str]) -> Profile:
-    """One profiled run; `reached` are the names from `operators_reached`."""
+def profile(run: Callable[[], object], kinds: Mapping[str, str]) -> Profile:
+    """One profiled run; `kinds` are those of its operators, from `graphs.tracing.listening`."""
     # read when the profiler starts for the first time; below it, its library prints lines of its own
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from torch import profiler
@@ -83,7 +63,7 @@ def profile(run: Callable[[], object], reached: frozenset[str]) -> Profile:
     assert events is not None  # the profiler has stopped
     root = next(event for event in events if event.name == _ROOT)
     times: dict[tuple[str, str, str], list[float]] = {}
-    for name, kind, shapes, microseconds in _times(root, reached):
+    for name, kind, shapes, microseconds in _times(root, kinds):
         times.setdefault((name, kind, shapes), []).append(microseconds)
     operators = [
         OperatorTime(name=name, kind=kind, shapes=shapes, count=len(found), seconds=sum(found) * 1e-6)
@@ -93,13 +73,13 @@ def profile(run: Callable[[], object], reached: frozenset[str]) -> Profile:
     return Profile(seconds=sum(one.seconds for one in operators), operators=tuple(operators))
 
 
-def _times(root: Any, reached: frozenset[str]) -> Iterator[tuple[str, str, str, float]]:
+def _times(root: Any, kinds: Mapping[str, str]) -> Iterator[tuple[str, str, str, float]]:
     """(name, kind, input shapes, microseconds) of every event: an operator's with all that it calls."""
     yield root.name, BETWEEN, "", root.self_cpu_time_total
     pending = list(root.cpu_children)
     while pending:
         event = pending.pop()
-        kind = _COMPOSITES.get(event.name) or (kind_of(event.name) if event.name in reached else VIEWS)
+        kind = _COMPOSITES.get(event.name) or kinds.get(event.name, VIEWS)
         if kind == VIEWS:
             yield event.name, kind, "", event.self_cpu_time_total
             pending += event.cpu_children
@@ -110,29 +90,3 @@ def _times(root: Any, reached: frozenset[str]) -> Iterator[tuple[str, str, str, 
 def _shapes(event: Any) -> str:
     """`1x512x768 768`: the shapes of the tensor arguments."""
     return " ".join("x".join(map(str, shape)) for shape in event.input_shapes or () if shape)
-
-
-def kind_of(name: str) -> str:
-    """Our kind of a torch operator such as `aten::addmm`, by the rule that would read it in a trace."""
-    name = name.replace("::", ".", 1)
-    if is_free(name):
-        return VIEWS
-    rule = aten_rule(name)
-    return UNMAPPED if rule is None else rule(_stand_in(name)).kind
-
-
-class _One(int):
-    """A plain argument that reads as the number 1 and as a list of it, whichever a rule expects there."""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[int]:
-        return iter((1,))
-
-
-def _stand_in(name: str) -> Call:
-    """A call every rule can read: a kind hangs on the name alone, so sizes of one will do."""
-    one = number(1)
-    operand = Operand(TensorSpec((one,) * 4, "fp32", "activation", one), 0)
-    return Call(name, (operand,) * 4, (operand,) * 2, (_One(1),) * 9)

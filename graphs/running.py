@@ -21,7 +21,7 @@ from graphs.canary import LIMIT, Canary, seconds_of
 from graphs.errors import GraphError
 from graphs.expressions import as_expr
 from graphs.inputs import Example, SymbolValue
-from graphs.profiling import Profile, operators_reached, profile
+from graphs.profiling import Profile, profile
 
 if TYPE_CHECKING:
     import torch
@@ -214,11 +214,13 @@ class _Run:
     """A built module with its inputs, warmed up, and its windows so far."""
 
     def __init__(self, job: Job, canary: Canary) -> None:
+        from graphs.tracing.listening import kinds_reached
+
         self.job = job
         self._canary = canary
         self._call = _call(job)
         self._windows: list[Window] = []
-        self._reached = operators_reached(self._call)
+        self._kinds = kinds_reached(self._call)
         self._once_s = seconds_of(self._call)
         self._repeats = max(1, math.ceil(_WINDOW_S / self._once_s))
 
@@ -248,7 +250,7 @@ class _Run:
         profiles = []
         for _ in range(_PROFILES):
             self._canary.when_quiet(time.perf_counter() + 2 * self._once_s)
-            profiles.append(profile(self._call, self._reached))
+            profiles.append(profile(self._call, self._kinds))
         best = min(profiles, key=lambda one: one.seconds)
         return Measurement(job=self.job, windows=tuple(self._windows), profile=best)
 

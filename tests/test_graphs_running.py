@@ -11,12 +11,13 @@ import pytest
 from graphs import catalog
 from graphs.canary import LIMIT
 from graphs.errors import GraphError
-from graphs.profiling import BETWEEN, NOT_WORK, UNMAPPED, VIEWS, OperatorTime, Profile, kind_of
+from graphs.profiling import BETWEEN, NOT_WORK, UNMAPPED, VIEWS, OperatorTime, Profile
 from graphs.running import Job, Measurement, Session, Window, job, run_plan
 from graphs.trace import trace_module
-from graphs.work import registry
 
 torch = pytest.importorskip("torch")
+from graphs.tracing.listening import kinds_reached  # noqa: E402  # needs torch
+
 pytestmark = pytest.mark.needs_torch
 LAYERS = 2
 SIZES = {"batch": 2, "seq": 8, "context": 5}
@@ -45,14 +46,25 @@ def session() -> Session:
     return run_plan([small_job("forward"), small_job("decode")], rounds=2, budget_s=2.0)
 
 
-def test_every_torch_operator_with_a_rule_has_a_kind_by_its_name_alone() -> None:
-    aten, _, rules = registry._tables()
-    assert {kind_of(name.replace(".", "::", 1)) for name in aten} <= rules.keys()
+def test_an_operator_has_the_kind_of_the_rule_that_reads_it() -> None:
+    data, table = torch.randn(2, 3, 4), torch.randn(5, 4)
+    index = torch.tensor([[1, 2], [0, 4]])
 
+    def run() -> None:
+        torch.layer_norm(data, [4]).transpose(0, 1).contiguous()
+        torch.nn.functional.linear(data, table)
+        table.index_put((index,), table[index])
+        torch.fft.fft(data)
 
-def test_views_and_unknown_operators_have_lines_of_their_own() -> None:
-    assert kind_of("aten::view") == VIEWS
-    assert kind_of("aten::nobody_knows_this") == UNMAPPED
+    assert kinds_reached(run).items() >= {
+        ("aten::native_layer_norm", "norm"),
+        ("aten::transpose", VIEWS),
+        ("aten::clone", "copy"),
+        ("aten::mm", "gemm"),
+        ("aten::index", "gather"),
+        ("aten::index_put", "scatter"),
+        ("aten::_fft_r2c", UNMAPPED),
+    }
 
 
 def test_every_job_is_timed_in_every_round(session: Session) -> None:
