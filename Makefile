@@ -12,7 +12,7 @@ help: ## list these targets
 
 venv: $(TORCHVISION) ## set up .venv with every extra
 
-demo: venv ## a tour: trace, estimate, compare, sweep, report
+demo: venv ## a tour: trace, estimate, whole requests, compare; writes into out/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 test: venv ## the tests that take seconds

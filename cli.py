@@ -92,7 +92,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name from `hwsim models`, or the path of a saved graph.json.",
+        help="A name from `hwsim models`, a saved graph.json, or file.py:function.",
         autocompletion=_complete_model,
         show_default=False,
     ),
@@ -332,7 +332,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Names from `hwsim models`, or paths of saved graphs.",
+            help="Names from `hwsim models`, saved graph.json files, or file.py:function.",
             autocompletion=_complete_model,
             show_default=False,
         ),

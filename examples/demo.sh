@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A tour: what three workloads take on six kinds of machine, what limits them, and a roofline figure.
+# A tour: estimates on six kinds of machine, what limits them, a whole request, and where curves cross.
 # `make demo` runs this; it writes into out/ and needs neither a network nor a GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,11 +13,13 @@ show() {
   "$@"
 }
 
-show hwsim estimate bert-base -d "$machines" --batch 8 --plot out/roofline.png
-show hwsim estimate llama-3-8b -d "$machines" --phase prefill --seq 2048
-show hwsim estimate llama-3-8b -d "$machines" --phase decode --batch 8 --context 4096
+show hwsim trace bert-base --out out/bert-base.json
+show hwsim estimate out/bert-base.json -d "$machines" --batch 8 --plot out/roofline.png
 show hwsim estimate llama-3-8b -d h100-sxm --phase decode --batch 8 --context 4096 \
   --by module --top 8 --plot out/roofline-decode.png --trace-out out/timeline.json
+show hwsim estimate llama-3-8b -d "$machines,examples/my_npu.toml" --seq 2048 --generate 256
+show hwsim compare examples/attention.py:softmax examples/attention.py:linear -d h100-sxm,tpu-v5e \
+  --over seq=128:131072 --plot out/crossover.png
 
-printf '\nRooflines: %s\n           %s\n' "$PWD/out/roofline.png" "$PWD/out/roofline-decode.png"
+printf '\nFigures: %s\n' "$PWD"/out/*.png
 printf 'Timeline for ui.perfetto.dev: %s\n' "$PWD/out/timeline.json"
