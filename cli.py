@@ -88,6 +88,13 @@ def _complete_device(incomplete: str) -> list[str]:
     return [f"{before}{comma}{id}" for id in ids if id.startswith(begun)]
 
 
+def _complete_machine(incomplete: str) -> list[str]:
+    from devices import clusters
+
+    ids = (one.id for one in clusters() if one.id.startswith(incomplete))
+    return [*_complete_device(incomplete), *ids]
+
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -201,14 +208,16 @@ def devices(
     if context.invoked_subcommand is not None:
         return
     import hwsim
-    from reports.devices import devices_table
+    from devices import clusters
+    from reports.devices import clusters_table, devices_table
+    from reports.devices_record import catalogue_record
     from reports.records import devices_record
 
     found = hwsim.devices(kind)  # type: ignore[arg-type]  # an unknown kind is refused with the known ones
     if as_json:
-        _print_json(devices_record(found))
+        _print_json(catalogue_record(found, clusters()) if kind is None else devices_record(found))
     else:
-        _show(devices_table(found))
+        _show(devices_table(found), *([clusters_table(clusters())] if kind is None else []))
 
 
 @_devices.command("show")
@@ -217,37 +226,80 @@ def show_device(
         str,
         typer.Argument(
             metavar="ID",
-            help="An id, an alias, a profile.toml, or local.",
+            help="An id or alias of a device or cluster, a profile.toml, or local.",
+            autocompletion=_complete_machine,
+            show_default=False,
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a value, with units; repeatable."),
+    ] = None,
+    as_json: Json = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the machine to a .png, .svg or .pdf file.")
+    ] = None,
+) -> None:
+    """Peaks, ridge points, memory levels, links, power, and where each number comes from.
+
+    \b
+    hwsim devices show h100-sxm --plot h100.png
+    hwsim devices show h100-sxm --set memory.dram.bandwidth=5TB/s --set compute.units=160
+    hwsim devices show dgx-h100
+    """
+    from devices import machine
+    from reports.devices import machine_card
+    from reports.devices_record import machine_record
+
+    found = machine(device, **_settings(settings))
+    if as_json:
+        _print_json(machine_record(found))
+    else:
+        _show(machine_card(found))
+    if plot is not None:
+        from reports.machine import draw_machine
+
+        draw_machine(found, plot)
+
+
+@_devices.command("compare")
+def compare_devices(
+    devices: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B ...",
+            help="Ids, aliases or profile.toml files; the first is what the others are set against.",
             autocompletion=_complete_device,
             show_default=False,
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Peaks, ridge points, memory levels, links, power, and where each number comes from."""
+    """Devices side by side, each number also as a multiple of the first device's."""
     import hwsim
-    from reports.devices import device_card
-    from reports.records import devices_record
+    from reports.devices_compare import comparison_record, comparison_table
 
-    found = hwsim.device(device)
+    found = [hwsim.device(one) for one in devices]
     if as_json:
-        _print_json(devices_record([found]))
+        _print_json(comparison_record(found))
     else:
-        _show(device_card(found))
+        _show(comparison_table(found))
 
 
 @_devices.command("detect")
 def detect(as_json: Json = False) -> None:
-    """What this machine is: its CPU (device `local`) and the GPUs that are known by name."""
-    from devices.detect import detect_all
+    """What this machine is: its CPU (device `local`) and the GPUs that their drivers tell of."""
+    from devices.detect import survey
     from reports.devices import device_card
     from reports.records import devices_record
 
-    found = detect_all()
+    found = survey()
+    for line in found.skipped:
+        print(f"warning: {line}", file=sys.stderr)
     if as_json:
-        _print_json(devices_record(found))
+        _print_json(devices_record(found.devices))
     else:
-        _show(*(device_card(one) for one in found))
+        _show(*(device_card(one) for one in found.devices))
 
 
 @app.command()

@@ -11,7 +11,7 @@ part of a profile.
 from __future__ import annotations
 
 from devices.catalog import device, devices
-from devices.cluster import Cluster, cluster, clusters
+from devices.cluster import Cluster, cluster, clusters, machine
 from devices.detect import detect
 from devices.device import Device
 from devices.errors import DeviceError
@@ -31,6 +31,7 @@ __all__ = [
     "device",
     "devices",
     "format_quantity",
+    "machine",
     "named",
     "parse_quantity",
     "stack",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -75,6 +75,18 @@ def clusters() -> list[Cluster]:
     return [cluster(id) for id in sorted(_files())]
 
 
+def machine(id: str, **changes: object) -> Device | Cluster:
+    """The device or cluster of an id; changes are paths of the device, `device.` before them or not."""
+    from devices.catalog import device
+
+    paths = {path.removeprefix("device."): value for path, value in changes.items()}
+    if id != "local" and not _is_device(id) and is_cluster(id):
+        many = cluster(id)
+        return replace(many, device=many.device.replace(**paths)) if paths else many
+    one = device(id)
+    return one.replace(**paths) if paths else one
+
+
 def is_cluster(id: str) -> bool:
     """Whether an id, alias or file is a cluster rather than one device."""
     if id.endswith(".toml"):
@@ -82,6 +94,12 @@ def is_cluster(id: str) -> bool:
 
         return "tiers" in load_toml(Path(id))
     return id in _files() or _by_alias(id) is not None
+
+
+def _is_device(id: str) -> bool:
+    from devices.catalog import find
+
+    return not id.endswith(".toml") and find(id) is not None
 
 
 @cache

@@ -51,6 +51,11 @@ def clusters_table(clusters: Iterable[Cluster]) -> RenderableType:
     return Group(Text(), table)
 
 
+def machine_card(machine: Device | Cluster) -> RenderableType:
+    """The card of a device or of a cluster."""
+    return cluster_card(machine) if isinstance(machine, Cluster) else device_card(machine)
+
+
 def device_card(device: Device) -> RenderableType:
     """Peaks with their ridge points, the memory hierarchy and links drawn, power, price, and every source."""
     facts = [f"{device.kind}", f"{device.vendor} {device.generation}"]
@@ -76,7 +81,7 @@ def cluster_card(cluster: Cluster) -> RenderableType:
             tier.link,
             quantity(tier.bandwidth_byte_per_s, "B/s"),
             quantity(tier.latency_s, "s", small=True),
-            _shape(tier),
+            shape_text(tier),
         )
     sums = f"together: {', '.join(_sums(cluster))}"
     parts: list[RenderableType] = [Text(head), Text(sums), Text(), tiers, Text()]
@@ -115,20 +120,20 @@ def drawing(device: Device) -> Iterator[str]:
     roads = [single(level.bandwidth_byte_per_s) for _, level in levels]
     roads += [single(link.bandwidth_byte_per_s) for link in device.links.values()]
     slowest = min((road for road in roads if road), default=1.0)
-    fastest = _fastest(device)
+    fastest = fastest_rate(device)
     yield f"  {count(device.compute.units)} units{f', {fastest}' if fastest else ''}"
     for name, level in inside:
         road = single(level.bandwidth_byte_per_s)
         # an unnamed road is as wide as the units need
         yield f"   │ {quantity(road, 'B/s'):>9}  {_bar(road, slowest)}".rstrip() if road else "   │"
-        yield f"  {name:8} {_capacity(name, level)}{_is(level)}"
+        yield f"  {name:8} {capacity_text(name, level)}{_is(level)}"
     if device.memory.host is not None:
         road = single(device.memory.host.bandwidth_byte_per_s)
         yield f"   │ {quantity(road, 'B/s'):>9}  {_bar(road, slowest)}".rstrip()
-        yield f"  {'host':8} {_capacity('host', device.memory.host)}{_is(device.memory.host)}"
+        yield f"  {'host':8} {capacity_text('host', device.memory.host)}{_is(device.memory.host)}"
     for name, link in device.links.items():
         road = single(link.bandwidth_byte_per_s)
-        yield f"   ╪ {quantity(road, 'B/s'):>9}  {_bar(road, slowest)} {name}{_reach(link)}"
+        yield f"   ╪ {quantity(road, 'B/s'):>9}  {_bar(road, slowest)} {name} ({reach(link)})"
     yield "  a block more: twice the bandwidth; links per direction"
 
 
@@ -149,7 +154,8 @@ def _is(level: MemoryLevel) -> str:
     return f", {', '.join(told)}" if told else ""
 
 
-def _fastest(device: Device) -> str:
+def fastest_rate(device: Device) -> str:
+    """The dense peak that people quote: of 16-bit floats, else int8, else what there is."""
     rates = {**device.compute.vector_flop_per_s, **device.compute.matrix_flop_per_s}
     for dtype in ("bf16", "fp16", "int8", "fp32", *rates):
         if dtype in rates:
@@ -162,11 +168,12 @@ def unit_of(dtype: str) -> str:
     return "OP" if dtype.startswith("int") else "FLOP"
 
 
-def _reach(link: Link) -> str:
+def reach(link: Link) -> str:
+    """Label, topology, how many devices, and the time of a hop."""
     others = f" of {count(link.max_devices)}" if link.max_devices is not None else ""
     latency = quantity(single(link.latency_s), "s", small=True)
     after = f", {latency} a hop" if latency != UNKNOWN else ""
-    return f" ({link.label + ', ' if link.label else ''}{link.topology}{others}{after})"
+    return f"{link.label + ', ' if link.label else ''}{link.topology}{others}{after}"
 
 
 def _rate(value: Quantity | None) -> str:
@@ -230,8 +237,8 @@ def _energies(device: Device) -> Text:
     return Text(f"energy: {', '.join(told)}; static {static}")
 
 
-def _capacity(name: str, level: MemoryLevel) -> str:
-    """On-chip memories come in powers of two."""
+def capacity_text(name: str, level: MemoryLevel) -> str:
+    """In powers of two on the chip, in powers of ten beside it; `each` where every unit has one."""
     value = single(level.capacity_byte)
     if value is None or name in ("dram", "host"):
         return byte_count(value)
@@ -252,7 +259,8 @@ def _prose(device: Device) -> Iterator[str]:
         yield f"looked up: {device.date}"
 
 
-def _shape(tier: Tier) -> str:
+def shape_text(tier: Tier) -> str:
+    """Topology, and the sides of a torus."""
     sides = " x ".join(map(str, tier.shape))
     return f"{tier.topology} {sides}".strip()
 
@@ -279,7 +287,7 @@ def _nested(cluster: Cluster) -> Iterator[str]:
     inner, before = "device", 1
     for tier in cluster.tiers:
         road = tier.bandwidth_byte_per_s
-        yield f"   │ {quantity(road, 'B/s'):>9}  {_bar(road, slowest)} {tier.link} ({_shape(tier)})"
+        yield f"   │ {quantity(road, 'B/s'):>9}  {_bar(road, slowest)} {tier.link} ({shape_text(tier)})"
         inside = "" if before == 1 else f", {tier.devices // before} x {inner}"
         yield f"  {tier.name}: {tier.devices} devices{inside}"
         inner, before = tier.name, tier.devices
