@@ -32,7 +32,8 @@ def gemm_cycles(m: Any, n: Any, k: Any, rows: Any, cols: Any, dataflow: str, ove
     else:
         raise HwsimError(f"dataflow {dataflow!r} is unknown; use 'ws', 'os' or 'is'")
     if overlap:
-        return np.asarray(folds * np.maximum(streamed, load) + load + rows + cols - 2)
+        hidden = (folds - 1) * np.maximum(streamed, load)
+        return np.asarray(load + hidden + streamed + rows + cols - 2)
     return np.asarray(folds * (load + rows + cols + streamed - 2) - 1)
 
 
