@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hwsim.requesting import request
     from hwsim.requests import Request
     from hwsim.result import Estimate
+    from hwsim.sweeps.result import SweepResult
+    from hwsim.sweeps.run import sweep
     from hwsim.tracing import trace
     from hwsim.validating import validate
     from hwsim.validation import Validation
@@ -44,6 +46,8 @@ _PUBLIC = {
     "lower": ("hwsim.lower", "lower"),
     "request": ("hwsim.requesting", "request"),
     "Request": ("hwsim.requests", "Request"),
+    "sweep": ("hwsim.sweeps.run", "sweep"),
+    "SweepResult": ("hwsim.sweeps.result", "SweepResult"),
     "trace": ("hwsim.tracing", "trace"),
     "validate": ("hwsim.validating", "validate"),
     "Validation": ("hwsim.validation", "Validation"),
@@ -60,6 +64,7 @@ __all__ = [
     "Estimate",
     "HwsimError",
     "Request",
+    "SweepResult",
     "Validation",
     "advise",
     "compare",
@@ -71,6 +76,7 @@ __all__ = [
     "model",
     "models",
     "request",
+    "sweep",
     "trace",
     "validate",
 ]
