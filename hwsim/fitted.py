@@ -1,4 +1,4 @@
-"""Fitted and prior coefficients: read from files by scope, each with meaning and source, arrays allowed as what-ifs."""
+"""Fitted and prior coefficients: read from files by scope, each with its source; arrays as what-ifs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from devices import Device
 
+from devices import Device
 from hwsim.errors import HwsimError
 
 FOLDER = Path(__file__).with_name("coefficients")
@@ -24,11 +24,14 @@ TIERS = {
     "machine": "measured on this machine",
 }
 _ORDER = ("engine", "vendor", "generation", "device", "machine")
+# Above 1 these would undercut the floors of the machine, at 0 something would be divided by nothing.
+_SHARES, _FRACTIONS = ("_efficiency", "_share"), ("overlap", "clock_knee", "clock_floor")
+_POSITIVE = ("clock_floor", "cluster_sharing", "unit_byte_per_clock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coefficients:
-    """Values by name for one device, and the scope each came from (engine default, vendor, generation, device)."""
+    """Values by name for one device, and the scope each came from (engine, vendor, generation, device)."""
 
     values: Mapping[str, Any]
     scopes: Mapping[str, str]
@@ -43,14 +46,15 @@ class Coefficients:
         return TIERS[narrowest]
 
     def replace(self, changes: Mapping[str, Any]) -> Coefficients:
-        """With values changed; numbers or arrays, finite and not negative."""
+        """With values changed; numbers or arrays within their range."""
         for name, value in changes.items():
             if name not in self.values:
                 near = get_close_matches(name, list(self.values), n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(self.values)}"
                 raise HwsimError(f"no coefficient {name!r}{hint}")
-            if not np.all(np.isfinite(value)) or np.any(np.asarray(value) < 0):
-                raise HwsimError(f"coefficient.{name} is {value}; it must be a finite number of at least 0")
+            rule = _broken_rule(name, value)
+            if rule:
+                raise HwsimError(f"coefficient.{name} is {value}; it must be {rule}")
         return Coefficients(values={**self.values, **changes}, scopes=self.scopes)
 
 
@@ -59,7 +63,7 @@ def coefficients_for(device: Device) -> Coefficients:
     values: dict[str, Any] = {}
     scopes: dict[str, str] = {}
     for name in (device.engine, device.vendor.lower(), device.generation.lower(), device.id):
-        for coefficient, value, scope in _read(name):
+        for coefficient, value, scope in _in_files(name):
             values[coefficient], scopes[coefficient] = value, scope
     if not values:
         raise HwsimError(
@@ -68,14 +72,11 @@ def coefficients_for(device: Device) -> Coefficients:
     return Coefficients(values=values, scopes=scopes)
 
 
-@cache
-def _read(name: str) -> tuple[tuple[str, float, str], ...]:
-    """(coefficient, value, scope) of one file, the user's own folder replacing the shipped one."""
-    for folder in (user_folder(), FOLDER):
-        path = folder / f"{name.replace('/', '_').replace(' ', '-')}.toml"
-        if path.is_file():
-            return _parsed(path)
-    return ()
+def _in_files(name: str) -> tuple[tuple[str, float, str], ...]:
+    """(coefficient, value, scope) of the shipped file of a name, then of the user's own, which is to win."""
+    file = f"{name.replace('/', '_').replace(' ', '-')}.toml"
+    paths = [folder / file for folder in (FOLDER, user_folder())]
+    return tuple(entry for path in paths if path.is_file() for entry in _read(path, path.stat().st_mtime_ns))
 
 
 def user_folder() -> Path:
@@ -85,7 +86,9 @@ def user_folder() -> Path:
     return user_config_path("hwsim", appauthor=False) / "coefficients"
 
 
-def _parsed(path: Path) -> tuple[tuple[str, float, str], ...]:
+@cache
+def _read(path: Path, changed_ns: int) -> tuple[tuple[str, float, str], ...]:
+    """The entries of a file; cached by its time of change, so that an edited file is read again."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -100,17 +103,26 @@ def _parsed(path: Path) -> tuple[tuple[str, float, str], ...]:
     for name, entry in document.items():
         if not isinstance(entry, dict):
             continue
-        value = entry.get("value")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not np.isfinite(value)
-            or value < 0
-        ):
-            raise HwsimError(
-                f"coefficient {name!r} in {path} is {value!r}; it must be a finite number of at least 0"
-            )
+        value: Any = entry.get("value")
+        rule = _broken_rule(name, value)
+        if rule:
+            raise HwsimError(f"coefficient {name!r} in {path} is {value!r}; it must be {rule}")
         if not entry.get("source"):
             raise HwsimError(f"coefficient {name!r} in {path} names no source; say where it comes from")
         found.append((name, float(value), scope))
     return tuple(found)
+
+
+def _broken_rule(name: str, value: Any) -> str | None:
+    """What a value of this coefficient must be and is not."""
+    if isinstance(value, bool | str) or value is None:
+        return "a number"
+    numbers = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(numbers)) or np.any(numbers < 0):
+        return "a finite number of at least 0"
+    share = name.endswith(_SHARES)
+    if (share or name in _POSITIVE) and np.any(numbers == 0):
+        return "above 0"
+    if (share or name in _FRACTIONS) and np.any(numbers > 1):
+        return "at most 1"
+    return None
