@@ -47,6 +47,11 @@ def data_sets() -> tuple[str, ...]:
     return tuple(_file())
 
 
+def entries() -> list[tuple[str, Mapping[str, Any]]]:
+    """Every line of the table with its data set, in the order of the file."""
+    return [(data_set, entry) for data_set, lines in _file().items() for entry in lines]
+
+
 def _entries(data_set: str, name: str) -> list[Mapping[str, Any]]:
     tables = _file()
     if data_set and data_set not in tables:
