@@ -21,5 +21,6 @@ show hwsim estimate llama-3-8b -d "$machines,examples/my_npu.toml" --seq 2048 --
 show hwsim compare examples/attention.py:softmax examples/attention.py:linear -d h100-sxm,tpu-v5e \
   --over seq=128:131072 --plot out/crossover.png
 
-printf '\nFigures: %s\n' "$PWD"/out/*.png
-printf 'Timeline for ui.perfetto.dev: %s\n' "$PWD/out/timeline.json"
+printf '\nFigures:\n'
+printf '  %s\n' "$PWD"/out/*.png
+printf 'Timeline for ui.perfetto.dev:\n  %s\n' "$PWD/out/timeline.json"
