@@ -450,6 +450,132 @@ def compare(
 
 
 @app.command()
+def sweep(
+    spec: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SPEC.toml]", help="What to sweep; flags replace its keys.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", metavar="M[,M..]", help="Models, as in estimate.", autocompletion=_complete_model
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device", "-d", metavar="DEV[,DEV..]", help="Devices.", autocompletion=_complete_device
+        ),
+    ] = None,
+    phase: Annotated[list[str] | None, typer.Option(metavar="P[,P..]", help="Phases.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(metavar="D[,D..]", help="Of the arithmetic.")] = None,
+    weights: Annotated[list[str] | None, typer.Option(metavar="D[,D..]", help="Of the weights.")] = None,
+    kv: Annotated[list[str] | None, typer.Option(metavar="D[,D..]", help="Of the KV cache.")] = None,
+    stack: Annotated[list[str] | None, typer.Option(metavar="S[,S..]", help="Software stacks.")] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="A size, device.PATH, stack.KEY or coefficient.NAME over A,B,C or LOW:HIGH (doubling) or "
+            "LOW:HIGH:COUNT[:linear], or drawn from LOW:HIGH:linear or LOW:HIGH:log; repeatable.",
+        ),
+    ] = None,
+    settings: Settings = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Points drawn from the axes that are ranges.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="M", help="Of drawing: random, lhs or sobol; of a search: nsga2, tpe."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of drawing or searching.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COND", help="Such as 'latency < 50ms and fits'; repeatable."),
+    ] = None,
+    minimize: Annotated[
+        list[str] | None, typer.Option(metavar="X", help="latency, energy, memory, ..., or an expression.")
+    ] = None,
+    maximize: Annotated[list[str] | None, typer.Option(metavar="X", help="As --minimize.")] = None,
+    price: Annotated[str | None, typer.Option(metavar="$/H", help="Price of the device.")] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip-impossible", help="Leave out what a model does not allow.")
+    ] = False,
+    search: Annotated[
+        int | None, typer.Option(metavar="N", help="Look for good points in N trials instead of pricing all.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the table there, as Parquet files.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish what --out holds.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes; all cores if not given.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a dask cluster to use instead.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Price a whole space of designs: what nothing beats, and what matters.
+
+    \b
+    hwsim sweep examples/systolic.toml --out out/systolic
+    hwsim sweep -m llama-3-8b -d h100-sxm,l4 --phase decode --axis batch=1:256 --axis context=1024:4096 \\
+        --where fits --minimize latency --minimize cost
+    hwsim sweep -m vit-b-16 -d tpu-v4 --axis device.memory.dram.bandwidth=200GB/s:4TB/s:log \\
+        --axis batch=1:64:log --search 500 --maximize tokens_per_s/average_power_w
+    """
+    import hwsim
+    from hwsim.sweeps.spec import with_flags
+    from hwsim.sweeps.summary import summarize, summary_document
+    from reports.progress import sweep_progress
+    from reports.sweep_summary import sweep_summary
+
+    drawn = {"points": samples, "method": method, "seed": seed} if search is None else {}
+    tried = {"method": method, "seed": seed} if search is not None else {}
+    flags = {
+        "model": _several(model),
+        "device": _several(device),
+        "phase": _several(phase),
+        "dtype": _several(dtype),
+        "weights": _several(weights),
+        "kv": _several(kv),
+        "stack": _several(stack),
+        "axes": _pairs("--axis", axis, "batch=1:64"),
+        "set": _settings(settings),
+        "sample": {name: value for name, value in drawn.items() if value is not None},
+        "search": {name: value for name, value in tried.items() if value is not None},
+        "where": where,
+        "minimize": minimize,
+        "maximize": maximize,
+        "price": price,
+        "impossible": "skip" if skip else None,
+    }
+    try:
+        with sweep_progress() as progress:
+            result = hwsim.sweep(
+                with_flags(spec, flags),
+                out=out,
+                resume=resume,
+                workers=workers,
+                cluster=cluster,
+                search=search,
+                progress=progress,
+            )
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        raise
+    _warn(result.warnings)
+    summary = summarize(result)
+    if as_json:
+        _print_json(summary_document(result, summary))
+    else:
+        _show(sweep_summary(result, summary))
+
+
+@app.command()
 def advise(
     model: Model,
     device: Annotated[
@@ -680,22 +806,34 @@ def cache_clear() -> None:
     print(f"{len(paths)} traces removed")
 
 
+def _several(texts: Iterable[str] | None) -> list[str] | None:
+    """Names of `a,b` and of repeated flags."""
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()] if texts else None
+
+
 def _settings(texts: Iterable[str] | None) -> dict[str, Any]:
     """`key=value` texts; units and numbers are read where the key is known."""
     from devices import parse_quantity
+
+    known: dict[str, Any] = {"true": True, "false": False}
+    found = {key: known.get(value, value) for key, value in _pairs("--set", texts, "seq=2048").items()}
+    for key in found:
+        if key.startswith("coefficient."):
+            found[key] = parse_quantity(found[key], "number")
+    return found
+
+
+def _pairs(flag: str, texts: Iterable[str] | None, example: str) -> dict[str, str]:
     from hwsim.errors import HwsimError
 
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     for text in texts or ():
         key, equals, value = (part.strip() for part in text.partition("="))
         if not (key and equals and value):
-            raise HwsimError(f"--set {text}: write key=value, such as seq=2048")
+            raise HwsimError(f"{flag} {text}: write key=value, such as {example}")
         if key in found:
-            raise HwsimError(f"--set {key} is given twice; keep one")
-        known: dict[str, Any] = {"true": True, "false": False}
-        found[key] = known.get(value, value)
-        if key.startswith("coefficient."):
-            found[key] = parse_quantity(value, "number")
+            raise HwsimError(f"{flag} {key} is given twice; keep one")
+        found[key] = value
     return found
 
 

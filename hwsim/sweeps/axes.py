@@ -43,7 +43,8 @@ class Axis:
         return (self.high - self.low) / self.multiple + 1 if self.multiple else math.inf
 
     def quantile(self, share: Array) -> Array:
-        """The values below which `share` of the samples lie; multiples within the range are equally likely.
+        """The values below which `share` of the samples lie; multiples within the range are
+        equally likely.
         """
         low, high = self.low, self.high
         if self.multiple:

@@ -54,7 +54,8 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
-    """One structural combination: what its text columns say, what is priced on what, and the numeric points.
+    """One structural combination: what its text columns say, what is priced on what, and the
+    numeric points.
     """
 
     labels: Mapping[str, str]

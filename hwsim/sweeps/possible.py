@@ -1,4 +1,5 @@
-"""Which points of a case its models allow: sizes within their ranges, and every condition of the traces met.
+"""Which points of a case its models allow: sizes within their ranges, and every condition of the
+traces met.
 """
 
 from __future__ import annotations

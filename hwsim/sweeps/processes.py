@@ -89,7 +89,8 @@ def usable_processes(chunks: int) -> int:
 
 
 def _main_can_be_imported() -> bool:
-    """Further processes import the main script; one that does not ask for its name would run again in each.
+    """Further processes import the main script; one that does not ask for its name would run
+    again in each.
     """
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     if path is None or multiprocessing.parent_process() is not None:

@@ -140,7 +140,8 @@ class SweepResult:
         axes: Sequence[str] = (),
         where: Sequence[str] | None = None,
     ) -> tuple[Elasticity, ...]:
-        """The elasticity of every objective to every numeric axis, over all points that meet the constraints.
+        """The elasticity of every objective to every numeric axis, over all points that meet the
+        constraints.
         """
         named = self._objectives(objectives, ())
         chosen = tuple(self._known(name) for name in axes) or self.table.axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -39,9 +39,9 @@ class _Part(BaseModel):
 class AxisSpec(_Part):
     """Values of one name: a list, a range of `count` points or of `step`, or a range to draw samples from.
 
-    As text: `1,2,4` a list, `128:4096` doubles, `128:4096:16` takes 16 values of equal ratio. `times`
-    multiplies the device's own value. Model sizes and numbers of parts are whole; `multiple` rounds to
-    multiples of more.
+    As text: `1,2,4` a list, `128:4096` doubles, `128:4096:16` takes 16 values of equal ratio, `1:9:3:linear`
+    of equal distance, `1:256:log` is drawn from. `times` multiplies the device's own value. Model sizes and
+    numbers of parts are whole; `multiple` rounds to multiples of more.
     """
 
     values: Things | None = None
@@ -80,7 +80,8 @@ class AxisSpec(_Part):
 
 
 class SampleSpec(_Part):
-    """How many points are drawn from the ranges, and how: iid, Latin hypercube, or scrambled Sobol sequence.
+    """How many points are drawn from the ranges, and how: iid, Latin hypercube, or scrambled
+    Sobol sequence.
     """
 
     points: int = Field(ge=1, le=2**30)
@@ -193,6 +194,18 @@ class SweepSpec(_Part):
         }
 
 
+def with_flags(path: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a TOML file with keys replaced by those of a command line that are given; axes
+    are added.
+    """
+    table = {} if path is None else _toml(path)
+    given = {name: value for name, value in flags.items() if value not in (None, [], {})}
+    for name in ("axes", "set", "sample", "search"):
+        if name in given and isinstance(table.get(name), dict):
+            given[name] = {**table[name], **given[name]}
+    return {**table, **given}
+
+
 def read_spec(spec: SweepSpec | Mapping[str, Any] | str | Path, *, trials: int | None = None) -> SweepSpec:
     """The spec of a TOML file, or of a dict of the same keys; `trials` makes it a search."""
     where, table = "sweep", spec
@@ -245,9 +258,13 @@ def _from_text(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {"from": start, "to": stop}
     if not more:
         return {**found, "doubling": True}
-    if more[0].isdigit():
+    if len(more) == 1 and more[0] in get_args(Scale):
+        return {**found, "scale": more[0]}
+    if len(more) <= 2 and more[0].isdigit():
         return {**found, "count": int(more[0]), "scale": more[1] if len(more) > 1 else "log"}
-    raise ValueError(f"'{text}' is no range; write 1,2,4 or 128:4096 or 128:4096:16 or 128:4096:16:linear")
+    raise ValueError(
+        f"'{text}' is no range; write 1,2,4 or 128:4096 or 128:4096:16 or 128:4096:16:linear or 1:256:log"
+    )
 
 
 def _plain(value: Any) -> Any:
