@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def estimate(
     table = lower(graph, precision, chosen, warm=warm)
     coefficients = coefficients_for(machine_device).replace(changes["coefficient"])
     machine = build_machine(machine_device, chosen, coefficients, _dtypes(table))
-    shape = _shape(bound, machine, price)
+    shape = _shape(bound, machine_device, chosen, coefficients.values, np.asarray(price))
     flat, points = _flatten(bound, machine, shape)
     evaluator = Evaluator(table, flat[1], flat[0], points)
     _warn(table, machine, warnings)
@@ -226,18 +227,25 @@ def _dtypes(table: OpTable) -> dict[str, set[str]]:
     }
 
 
-def _shape(bound: Mapping[str, Array], machine: Machine, price: Any) -> tuple[int, ...]:
-    arrays = [np.shape(v) for v in bound.values()] + _machine_shapes(machine) + [np.shape(price)]
+def _shape(*parts: Any) -> tuple[int, ...]:
+    """The broadcast shape of everything given, fields of devices and stacks included."""
+    shapes = [shape for part in parts for shape in _array_shapes(part)]
     try:
-        return np.broadcast_shapes(*arrays)
+        return np.broadcast_shapes(*shapes)
     except ValueError as error:
-        raise HwsimError(
-            f"arrays of shapes {', '.join(str(s) for s in arrays if s)} do not broadcast together"
-        ) from error
+        raise HwsimError(f"arrays of shapes {', '.join(map(str, shapes))} do not broadcast together") from error
 
 
-def _machine_shapes(machine: Machine) -> list[tuple[int, ...]]:
-    return [np.shape(a) for a in machine.arrays()]
+def _array_shapes(value: Any) -> Iterator[tuple[int, ...]]:
+    """Shapes of all arrays in a value, a mapping or a record."""
+    if isinstance(value, np.ndarray):
+        yield value.shape
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _array_shapes(one)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _array_shapes(getattr(value, field.name))
 
 
 def _flatten(

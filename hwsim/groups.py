@@ -16,6 +16,9 @@ from hwsim.machine import Machine
 from hwsim.optable import NEVER, OpTable
 from hwsim.pricing import miss_fraction
 
+REDUCTIONS = frozenset(
+    ("norm", "rms_norm", "softmax", "log_softmax", "reduce", "norm_backward", "softmax_backward")
+)
 SHAPES = ("gemm", "attention", "stream")
 _DIMS = {"gemm": ("b", "m", "n", "k"), "attention": ("b", "kv", "m", "n", "k", "v"), "stream": ()}
 
@@ -54,6 +57,7 @@ class Group:
             [[(row.write_bits[0] if row.write_bits else 0.0) / 8] for row in self._rows]
         )
         self._causal = np.array([[float(row.operator.attribute("mask") == "causal")] for row in self._rows])
+        self._reduces = np.array([[float(_reduces(row.operator))] for row in self._rows])
         self._traffic = _Traffic(table, self.rows)
 
     def price(self, values: Environment, machine: Machine) -> Priced:
@@ -99,13 +103,13 @@ class Group:
         """What the engine's candidates ask, and the share of the arithmetic that none of them can skip."""
         module = engine(machine.device.engine)
         if self.shape == "gemm":
-            return module.gemm(self._gemm_rows(values), machine.structure), 1.0
+            return module.gemm(self._gemm_rows(values, machine), machine.structure), 1.0
         if self.shape == "attention":
             rows = self._attention_rows(values)
             return module.attention(rows, machine.structure), _visible_share(rows)
         run = _stack(self._run, values) * self._first_byte
         scattered = _stack(self._scattered, values) * self._first_byte
-        streams = StreamRows(moved_byte=moved, scattered_byte=scattered, run_byte=run)
+        streams = StreamRows(moved_byte=moved, scattered_byte=scattered, run_byte=run, reduces=self._reduces)
         return module.stream(streams, machine.structure), 1.0
 
     def _width(self, operand: int) -> Array:
@@ -117,11 +121,12 @@ class Group:
     def _sizes(self, values: Environment) -> list[Array]:
         return [_stack(exprs, values) for exprs in self._dims.values()]
 
-    def _gemm_rows(self, values: Environment) -> GemmRows:
+    def _gemm_rows(self, values: Environment, machine: Machine) -> GemmRows:
         b, m, n, k = self._sizes(values)
         return GemmRows(
             b=b, m=m, n=n, k=k,
             left_byte=self._first_byte, right_byte=self._second_byte, out_byte=self._out_byte,
+            on_lanes=np.array([[float(d in machine.on_lanes)] for d in self._dtypes]),
         )  # fmt: skip
 
     def _attention_rows(self, values: Environment) -> AttentionRows:
@@ -200,6 +205,11 @@ class _Traffic:
             np.einsum("rq,qp->rp", self._weights, picked),
             np.einsum("rq,qp->rp", self._first, picked),
         )
+
+
+def _reduces(operator: Operator) -> bool:
+    """Whether an operator, or a member of a fused one, combines the elements of a row."""
+    return any(one.kind in REDUCTIONS for one in operator.members or (operator,))
 
 
 def _visible_share(rows: AttentionRows) -> Array:

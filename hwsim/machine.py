@@ -48,6 +48,7 @@ class Machine:
     limit_w: Any
     coefficients: Coefficients
     substitutes: Mapping[str, str]
+    on_lanes: frozenset[str]
 
     def at(self, index: Any) -> Machine:
         """The machine at some of its design points: every array indexed, every float kept."""
@@ -75,13 +76,16 @@ def build_machine(
     """The machine for the dtypes a workload uses (`matrix` and `vector` sets); rates are achievable ones."""
     c = coefficients
     substitutes: dict[str, str] = {}
+    on_lanes: set[str] = set()
     matrix, matrix_j, vector, vector_j = {}, {}, {}, {}
     for dtype in sorted(dtypes[MATRIX]):
         used, peak = device.peak(_INT_FOR_FLOAT.get(dtype, dtype.partition(":")[0]))
         if used != dtype and dtype not in _INT_FOR_FLOAT:
             substitutes[dtype] = used
-        matrix[dtype] = peak * c["matrix_efficiency"]
         on_matrix = used in device.compute.matrix_flop_per_s
+        matrix[dtype] = peak * c["matrix_efficiency" if on_matrix else "lane_matrix_efficiency"]
+        if not on_matrix:
+            on_lanes.add(dtype)
         matrix_j[dtype] = (device.energy.matrix_j_per_flop if on_matrix else device.energy.vector_j_per_flop)[
             used
         ]
@@ -107,7 +111,7 @@ def build_machine(
             array_count=array.count if array else 1.0,
             dataflow=array.dataflow if array else "",
             onchip_byte=onchip.capacity_byte if onchip else 0.0,
-            lanes=device.compute.lanes_per_unit or 8.0,
+            lanes=_given(device.compute.lanes_per_unit, 8.0),
             coefficients=dict(c.values),
             attention_kernel=stack.attention_kernel,
         ),
@@ -118,16 +122,22 @@ def build_machine(
         onchip_byte_per_s=chip_rate * c["onchip_efficiency"] if chip_rate is not None else np.inf,
         unit_byte_per_s=device.compute.clock_hz * c.values.get("unit_byte_per_clock", np.inf),
         capacity_byte=dram.capacity_byte,
-        matrix_j_per_flop=matrix_j,
-        vector_j_per_flop=vector_j,
-        special_j_per_op=device.energy.special_j_per_op,
-        dram_j_per_byte=dram.energy_j_per_byte or 0.0,
-        onchip_j_per_byte=(onchip.energy_j_per_byte if onchip is not None else None) or 0.0,
+        matrix_j_per_flop={d: j * c["core_energy_scale"] for d, j in matrix_j.items()},
+        vector_j_per_flop={d: j * c["core_energy_scale"] for d, j in vector_j.items()},
+        special_j_per_op=device.energy.special_j_per_op * c["core_energy_scale"],
+        dram_j_per_byte=_given(dram.energy_j_per_byte, 0.0),
+        onchip_j_per_byte=_given(onchip.energy_j_per_byte if onchip is not None else None, 0.0),
         static_w=device.energy.static_w,
         limit_w=device.power.limit_w,
         coefficients=c,
         substitutes=substitutes,
+        on_lanes=frozenset(on_lanes),
     )
+
+
+def _given(value: Any, default: float) -> Any:
+    """A published value, or what stands for one that is not."""
+    return default if value is None else value
 
 
 def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:

@@ -26,6 +26,7 @@ from tests.toys import (
 
 FAST_MEMORY = {"device.memory.dram.bandwidth": "1 PB/s", "device.memory.l2.bandwidth": "1 PB/s"}
 LARGE_CACHE = {"device.memory.l2.capacity": "1 GB"}
+ALIGNED = {"coefficient.unaligned_share": 1.0, "coefficient.unaligned_traffic": 1.0}
 
 
 def price(
@@ -105,7 +106,7 @@ def test_gpu_gemm_takes_the_cheapest_of_all_tiles(sizes: tuple[int, int, int, in
             partial = 2 * 4 * split * b * m * n if split > 1 else 0
             onchip = (loads + 4 * b * m * n + partial) / 1e12
             seconds.append(max(compute, dram, onchip))
-    result = price(gemm_graph(), toy(tmp_path, "simt"), LARGE_CACHE, b=b, m=m, n=n, k=k)
+    result = price(gemm_graph(), toy(tmp_path, "simt"), {**LARGE_CACHE, **ALIGNED}, b=b, m=m, n=n, k=k)
     assert result.latency_s == pytest.approx(min(seconds))
 
 

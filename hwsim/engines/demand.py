@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemmRows:
-    """b independent products m x k times k x n, each [R, U]; bytes per element of the operands, [R, 1]."""
+    """b independent products m x k times k x n, each [R, U]; bytes per element of the operands, [R, 1].
+
+    `on_lanes` [R, 1] is 1 where the dtype has no matrix unit and ordinary SIMD lanes multiply.
+    """
 
     b: Array
     m: Array
@@ -22,6 +25,7 @@ class GemmRows:
     left_byte: Array
     right_byte: Array
     out_byte: Array
+    on_lanes: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +47,15 @@ class AttentionRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRows:
-    """Work that streams, [R, U]: bytes moved, those of them read in scattered runs, the bytes of one run."""
+    """Work that streams, [R, U]: bytes moved, those of them read in scattered runs, the bytes of one run.
+
+    `reduces` [R, 1] is 1 for norms, softmax and other work that combines the elements of a row.
+    """
 
     moved_byte: Array
     scattered_byte: Array
     run_byte: Array
+    reduces: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

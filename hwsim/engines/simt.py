@@ -20,8 +20,10 @@ TILES = (
     (32, 32),
     (16, 64),
 )
+LANE_TILES = ((128, 128), (128, 64), (64, 128), (64, 64), (128, 32), (32, 128))  # of single-precision kernels
 SPLITS = (1, 2, 4, 8, 16)
-K_STEP = 32  # K elements one main-loop step consumes
+K_STEP, LANE_K_STEP = 32.0, 8.0  # K elements one main-loop step consumes on matrix units and on lanes
+ALIGNED_BYTE = 16.0  # vector loads need rows that begin at multiples of it
 QUERY_TILES = (128, 64, 16)
 KV_STEP = 128
 KV_SPLITS = (1, 2, 4, 8, 16, 32, 64)
@@ -30,19 +32,27 @@ STREAM_BLOCK = 8192.0  # bytes a block of a streaming kernel handles: 256 thread
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
     """Waves x tile time: ragged edges are padded work, small tiles reuse less, split-K adds partial sums."""
-    grid = [(tm, tn, split) for tm, tn in TILES for split in SPLITS]
+    grid = [(tm, tn, split) for tm, tn in (*TILES, *LANE_TILES) for split in SPLITS]
     tm, tn, split = (np.array(column, dtype=np.float64)[:, None, None] for column in zip(*grid, strict=True))
     c = machine.coefficients
     tiles = rows.b * np.ceil(rows.m / tm) * np.ceil(rows.n / tn) * split
-    depth = np.ceil(rows.k / split / K_STEP) * K_STEP
+    step = np.where(rows.on_lanes > 0, LANE_K_STEP, K_STEP)
+    depth = np.ceil(rows.k / split / step) * step
     flop_per_tile = 2 * tm * tn * depth
     reuse = tm * tn / (tm + tn)
     efficiency = reuse / (reuse + c["tile_half_reuse"]) * depth / (depth + c["k_prologue"])
+    aligned = _aligned(rows)
+    efficiency = efficiency * np.where(aligned, 1.0, c["unaligned_share"])
     byte_per_tile = depth * (
         np.minimum(tm, rows.m) * rows.left_byte + np.minimum(tn, rows.n) * rows.right_byte
     )
+    byte_per_tile = byte_per_tile * np.where(aligned, 1.0, c["unaligned_traffic"])
     results = rows.b * rows.m * rows.n
     partial = np.where(split > 1, 2 * 4 * split * results, 0.0)  # fp32 partial sums written and read in L2
+    on_lanes = np.repeat([False, True], [len(TILES) * len(SPLITS), len(LANE_TILES) * len(SPLITS)])[
+        :, None, None
+    ]
+    efficiency = np.where(on_lanes == (rows.on_lanes > 0), efficiency, 1e-6)
     return Demand(
         matrix=np.ceil(tiles / machine.units) * machine.units * flop_per_tile / efficiency,
         executed=tiles * flop_per_tile,
@@ -51,6 +61,12 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         extra_dram=reread_byte(rows, machine.onchip_byte),
         labels=tuple(f"{a}x{b}" + (f" split-K {s}" if s > 1 else "") for a, b, s in grid),
     )
+
+
+def _aligned(rows: GemmRows) -> Array:
+    """Whether the rows of both operands begin at multiples of a vector load."""
+    left, right = rows.k * rows.left_byte % ALIGNED_BYTE, rows.n * rows.right_byte % ALIGNED_BYTE
+    return np.asarray((left == 0) & (right == 0))
 
 
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
@@ -93,7 +109,8 @@ def stream(rows: StreamRows, machine: Structure) -> Demand:
         matrix=zero,
         executed=zero,
         onchip=fetched[None],
-        busiest=busiest_byte(fetched, STREAM_BLOCK, machine.units)[None],
+        busiest=busiest_byte(fetched, STREAM_BLOCK, machine.units)[None]
+        * np.where(rows.reduces > 0, machine.coefficients["reduction_slowdown"], 1.0),
         extra_dram=wasted,
         labels=("stream",),
     )
