@@ -154,3 +154,49 @@ def test_a_profile_that_extends_itself_is_refused(tmp_path: Path, monkeypatch: p
     write(folder, 'extends = "loop-a"\n', "loop-b")
     with pytest.raises(DeviceError, match=r"loop-a.toml extends itself through loop-a -> loop-b"):
         device("loop-a")
+
+
+def test_without_leaves_out_what_the_extended_profile_has(tmp_path: Path) -> None:
+    text = (
+        'extends = "h100-sxm"\nwithout = ["links.nvlink", "compute.matrix.int8"]\n'
+        'name = "No links"\nsource = "made up"\n'
+    )
+    cut = device(write(tmp_path, text, "cut"))
+    assert list(cut.links) == ["pcie"]
+    assert "int8" not in cut.compute.matrix_flop_per_s
+    assert cut.peak("fp8") == device("h100-sxm").peak("fp8")
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (
+            'extends = "h100-sxm"\nwithout = ["links.nvlnk"]\n',
+            "cut.toml: without = 'links.nvlnk' is not in the extended profile; did you mean 'nvlink'?",
+        ),
+        ('without = ["links.nvlink"]\n', "cut.toml: 'without' lists paths that an 'extends' brings along"),
+        ('extends = "t4"\nwithout = "links"\n', "cut.toml: 'without' lists paths that an 'extends' brings"),
+    ],
+)
+def test_a_bad_without_is_refused(tmp_path: Path, head: str, message: str) -> None:
+    with pytest.raises(DeviceError) as refused:
+        device(write(tmp_path, f'{head}name = "Cut"\nsource = "made up"\n', "cut"))
+    assert message in str(refused.value)
+
+
+def test_die_carbon_date_and_labels_of_links_are_kept(tmp_path: Path) -> None:
+    text = TOY.replace('source = "made up for tests"', 'date = "2026-01-02"\nsource = "made up"', 1)
+    text = text.replace('process = "7 nm"', 'process = "7 nm"\ndie_area = "1 cm^2"')
+    text = text.replace('topology = "ring"', 'topology = "ring"\nlabel = "a wire"')
+    text += '\n[carbon]\nintensity = "0.4 kg/kWh"\ndate = "2025"\nsource = "a grid of ours"\n'
+    toy = device(write(tmp_path, text))
+    assert (toy.die_area_mm2, toy.date) == (100.0, "2026-01-02")
+    assert (toy.carbon.gram_per_kwh, toy.sources["carbon"]) == (400.0, "a grid of ours")
+    assert toy.links["wire"].label == "a wire"
+    assert toy.replace(**{"carbon.intensity": "50 g/kWh"}).carbon.gram_per_kwh == 50.0
+
+
+def test_an_extending_profile_has_a_date_and_a_place_of_its_own(tmp_path: Path) -> None:
+    half = device(write(tmp_path, 'extends = "h100-sxm"\nname = "Half"\nsource = "made up"\n', "half"))
+    assert (half.date, half.carbon.gram_per_kwh) == ("", None)
+    assert half.architecture == "sm_90"
