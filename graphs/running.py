@@ -64,11 +64,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """All windows of one job and the profile of one of its runs."""
+    """All windows of one job and the profile of one of its runs, with the slower canary beside that."""
 
     job: Job
     windows: tuple[Window, ...]
     profile: Profile
+    profile_canary_s: float
+    profile_valid: bool
 
     @property
     def seconds(self) -> float | None:
@@ -187,13 +189,12 @@ def _timed_rounds(runs: Sequence[_Run], rounds: int, deadline: float, overtime: 
         done = _SHARES["build"] + (_SHARES["rounds"] - _SHARES["build"]) * index / len(slots)
         tell(done, f"{run.job.name}: round {number + 1} of {rounds}")
         now = time.perf_counter()
-        run.sample(number, _WINDOWS, now + (deadline - now) / (len(slots) - index))
+        run.sample(number, now + (deadline - now) / (len(slots) - index), least=1, most=_WINDOWS)
     number = rounds
     while lacking := _lacking(runs, deadline, overtime):
         for run in lacking:
             tell(_SHARES["rounds"], f"{run.job.name}: waiting for a quiet machine")
-            now = time.perf_counter()
-            run.sample(number, 2, now + _PATIENCE_S)
+            run.sample(number, time.perf_counter() + _PATIENCE_S, least=0, most=2)
         number += 1
     return number
 
@@ -207,7 +208,7 @@ def _lacking(runs: Sequence[_Run], deadline: float, overtime: float) -> list[_Ru
 
 def _judged(measurement: Measurement, best_s: float) -> Measurement:
     windows = tuple(replace(one, valid=one.canary_s <= LIMIT * best_s) for one in measurement.windows)
-    return replace(measurement, windows=windows)
+    return replace(measurement, windows=windows, profile_valid=measurement.profile_canary_s <= LIMIT * best_s)
 
 
 class _Run:
@@ -224,35 +225,47 @@ class _Run:
         self._once_s = seconds_of(self._call)
         self._repeats = max(1, math.ceil(_WINDOW_S / self._once_s))
 
-    def sample(self, round: int, most: int, deadline: float) -> None:
-        """Time up to `most` windows, each between two canaries; one at least, whatever the deadline."""
+    def sample(self, round: int, deadline: float, *, least: int, most: int) -> None:
+        """Time `least` to `most` windows until the deadline, each between two canaries."""
         before = self._canary.when_quiet(deadline)
-        self._call()
-        for _ in range(most):
+        if self._canary.quiet(before):
+            self._call()  # what ran in between has taken the caches
+        for done in range(most):
+            if done >= least and time.perf_counter() >= deadline:
+                return
             if not self._canary.quiet(before):
                 before = self._canary.when_quiet(deadline)
             seconds = seconds_of(self._repeated) / self._repeats
             after = self._canary.time()
-            self._windows.append(
-                Window(round=round, seconds=seconds, canary_s=max(before, after), valid=True)
-            )
+            slower = max(before, after)
+            self._windows.append(Window(round=round, seconds=seconds, canary_s=slower, valid=True))
             before = after
-            if time.perf_counter() >= deadline:
-                return
 
     def valid(self) -> int:
         """How many windows stand beside a quick canary."""
         return sum(self._canary.quiet(window.canary_s) for window in self._windows)
 
     def measured(self) -> Measurement:
-        """The windows, and the fastest of a few profiled runs."""
-        self._call()
-        profiles = []
-        for _ in range(_PROFILES):
-            self._canary.when_quiet(time.perf_counter() + 2 * self._once_s)
-            profiles.append(profile(self._call, self._kinds))
-        best = min(profiles, key=lambda one: one.seconds)
-        return Measurement(job=self.job, windows=tuple(self._windows), profile=best)
+        """The windows, and the best of a few profiled runs."""
+        profiles = [self._profiled()]
+        while len(profiles) < _PROFILES and self._canary.quiet(profiles[-1][0]):
+            profiles.append(self._profiled())
+        canary_s, best = min(profiles, key=lambda found: (not self._canary.quiet(found[0]), found[1].seconds))
+        return Measurement(
+            job=self.job,
+            windows=tuple(self._windows),
+            profile=best,
+            profile_canary_s=canary_s,
+            profile_valid=True,
+        )
+
+    def _profiled(self) -> tuple[float, Profile]:
+        """The slower canary beside one profiled run, and its profile."""
+        before = self._canary.when_quiet(time.perf_counter() + _PATIENCE_S)
+        if self._canary.quiet(before):
+            self._call()
+        found = profile(self._call, self._kinds)
+        return max(before, self._canary.time()), found
 
     def _repeated(self) -> None:
         for _ in range(self._repeats):

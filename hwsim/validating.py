@@ -182,16 +182,18 @@ def _row(predicted: Estimate, measured: Measurement) -> ValidationRow:
         low_s=float(predicted.latency_low_s),
         high_s=float(predicted.latency_high_s),
         profiled_s=measured.profile.seconds,
-        kinds=_kinds(predicted.by("kind"), measured.profile.by_kind()),
+        profile_quiet=measured.profile_valid,
+        kinds=_kinds(predicted.by("kind"), measured),
     )
 
 
-def _kinds(predicted: Sequence[GroupRow], measured: Mapping[str, tuple[float, int]]) -> tuple[KindRow, ...]:
+def _kinds(predicted: Sequence[GroupRow], measured: Measurement) -> tuple[KindRow, ...]:
     """Every kind of either side, what takes longest first, and last what is no operator's work."""
     groups = {group.label: group for group in predicted}
+    profiled = measured.profile.by_kind()
     rows = []
-    for kind in {**measured, **groups}:
-        seconds, count = measured.get(kind, (None, 0))
+    for kind in {**profiled, **groups}:
+        seconds, count = profiled.get(kind, (None, 0))
         group = groups.get(kind)
         rows.append(
             KindRow(
@@ -200,6 +202,7 @@ def _kinds(predicted: Sequence[GroupRow], measured: Mapping[str, tuple[float, in
                 measured_count=count,
                 predicted_s=None if group is None else group.latency_s,
                 predicted_count=0 if group is None else group.count,
+                quiet=measured.profile_valid,
             )
         )
     return tuple(sorted(rows, key=lambda row: (row.kind in NOT_WORK, -(row.measured_s or 0.0))))

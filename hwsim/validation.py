@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -16,18 +16,29 @@ SCHEMA = "hwsim.validation/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindRow:
-    """One kind of operator in one run: what the profiler saw and what was predicted; None is absent there."""
+    """One kind of operator in one run: what the profiler saw and what was predicted; None is absent there.
+
+    Not `quiet`: the machine was busy while the profiler ran, so that there is nothing to compare.
+    """
 
     kind: str
     measured_s: float | None
     measured_count: int
     predicted_s: float | None
     predicted_count: int
+    quiet: bool = True
+
+    @property
+    def pair(self) -> Pair | None:
+        """Both sides, where they can be compared."""
+        if not (self.quiet and self.measured_s and self.predicted_s):
+            return None
+        return Pair(measured=self.measured_s, predicted=self.predicted_s)
 
     @property
     def error(self) -> float | None:
         """Predicted over measured, less 1."""
-        return self.predicted_s / self.measured_s - 1 if self.measured_s and self.predicted_s else None
+        return None if self.pair is None else self.pair.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +61,7 @@ class ValidationRow:
     low_s: float
     high_s: float
     profiled_s: float
+    profile_quiet: bool
     kinds: tuple[KindRow, ...]
 
     @property
@@ -113,20 +125,13 @@ class Validation:
     def by_kind(self) -> Mapping[str, Accuracy]:
         """The scores of each kind that both sides know, a row being that kind in one workload."""
         found: dict[str, list[Pair | None]] = {}
-        for kind, pair in self._kind_pairs():
-            found.setdefault(kind, []).append(pair)
+        for row in self.rows:
+            for one in row.kinds:
+                found.setdefault(one.kind, []).append(one.pair)
         return {
             kind: accuracy([pair for pair in pairs if pair is not None], len(pairs))
             for kind, pairs in found.items()
         }
-
-    def _kind_pairs(self) -> Iterator[tuple[str, Pair | None]]:
-        for row in self.rows:
-            for one in row.kinds:
-                if one.measured_s and one.predicted_s:
-                    yield one.kind, Pair(measured=one.measured_s, predicted=one.predicted_s)
-                else:
-                    yield one.kind, None
 
     def to_dict(self) -> dict[str, Any]:
         """The document `hwsim.validation/1`; absent quantities are None."""

@@ -150,8 +150,10 @@ def _kinds(row: ValidationRow) -> RenderableType:
             signed_percent(one.error),
         )
     table.add_row("all", "", seconds(row.profiled_s), "", seconds(row.predicted_s), "", "")
-    interval = f"80 % interval of the prediction: {seconds(row.low_s)} to {seconds(row.high_s)}"
-    return Group(table, Text(interval))
+    lines = [f"80 % interval of the prediction: {seconds(row.low_s)} to {seconds(row.high_s)}"]
+    if not row.profile_quiet:
+        lines.append("the machine was busy while this was profiled, so kinds cannot be compared")
+    return Group(table, *map(Text, lines))
 
 
 def _runs(one: KindRow) -> str:

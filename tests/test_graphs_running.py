@@ -38,7 +38,10 @@ def windows(*timed: tuple[int, float, bool]) -> Measurement:
     found = tuple(
         Window(round=number, seconds=seconds, canary_s=0.01, valid=valid) for number, seconds, valid in timed
     )
-    return Measurement(job=small_job("forward"), windows=found, profile=Profile(seconds=0.0, operators=()))
+    nothing = Profile(seconds=0.0, operators=())
+    return Measurement(
+        job=small_job("forward"), windows=found, profile=nothing, profile_canary_s=0.01, profile_valid=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,7 @@ def test_a_window_beside_a_slow_canary_is_discarded_and_counted(session: Session
         slow = [w for w in measured.windows if w.canary_s > LIMIT * session.canary_s]
         assert [w for w in measured.windows if not w.valid] == slow
         assert measured.discarded == len(slow)
+        assert measured.profile_valid == (measured.profile_canary_s <= LIMIT * session.canary_s)
 
 
 def test_the_parts_of_a_profile_add_up_to_the_run(session: Session) -> None:

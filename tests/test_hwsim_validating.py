@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,14 @@ def test_kinds_that_one_side_lacks_are_counted_and_not_compared() -> None:
     found = validation(one).by_kind
     assert found["gemm"].mape == pytest.approx(0.5)
     assert (found["copy"].rows, found["copy"].predicted, found["copy"].mape) == (1, 0, None)
+
+
+def test_a_profile_of_a_busy_machine_is_shown_and_not_compared() -> None:
+    busy = tuple(replace(one, quiet=False) for one in row("a", 1.0, 1.5).kinds)
+    found = validation(row("a", 1.0, 1.5, kinds=busy, profile_quiet=False)).by_kind
+    assert (found["gemm"].rows, found["gemm"].predicted) == (1, 0)
+    assert busy[0].measured_s is not None
+    assert busy[0].error is None
 
 
 def test_the_document_is_plain_json_with_its_schema() -> None:

@@ -44,6 +44,11 @@ def test_kinds_stand_with_counts_and_both_shares() -> None:
     assert " ".join(line.split()) == "gemm 10 333 ms 67 % 467 ms 67 % +40 %"
 
 
+def test_a_busy_machine_is_said_below_the_kinds() -> None:
+    lines = printed(validation(row("a", 1.0, 1.0, profile_quiet=False)))
+    assert "the machine was busy while this was profiled, so kinds cannot be compared" in lines
+
+
 def test_a_single_workload_needs_no_table_over_all() -> None:
     assert not any("over all" in line for line in printed(validation(row("a", 1.0, 1.0))))
 

@@ -45,6 +45,7 @@ def row(model: str, measured_s: float | None, predicted_s: float, **changes: Any
         low_s=predicted_s / 1.5,
         high_s=predicted_s * 1.5,
         profiled_s=profiled_s,
+        profile_quiet=True,
         kinds=(
             kind("gemm", profiled_s * 2 / 3, predicted_s * 2 / 3),
             kind("attention", profiled_s / 3 - 50e-6, predicted_s / 3),
