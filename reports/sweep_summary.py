@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from devices import format_quantity
 from hwsim.sweeps.result import Row, SweepResult
 from hwsim.sweeps.summary import Summary
 from reports.numbers import UNKNOWN, byte_count, percent, quantity, seconds, significant
@@ -23,10 +24,10 @@ def sweep_summary(result: SweepResult, summary: Summary) -> RenderableType:
     if summary.front:
         what = "points that no other beats in" if len(goals) > 1 else "best in"
         parts.append(Text(f"\n{what} {', '.join(_short(goal) for goal in goals)}"))
-        parts.append(_rows(summary.front, summary, goals))
+        parts.append(_rows(summary.front, result, summary))
     if len(summary.best) > 1:
         parts.append(Text(f"\nbest {_short(goals[0])} of each"))
-        parts.append(_rows(summary.best, summary, goals))
+        parts.append(_rows(summary.best, result, summary))
     if summary.sensitivity:
         parts.append(Text("\n% of change per % of an axis (least squares over all points)"))
         parts.append(_elasticities(summary, goals))
@@ -43,14 +44,19 @@ def _counts(result: SweepResult, summary: Summary) -> str:
     return text
 
 
-def _rows(rows: Sequence[Row], summary: Summary, goals: Sequence[str]) -> RenderableType:
-    found = [goal for goal in goals if goal in rows[0]]
-    names = list(dict.fromkeys([*summary.varying, *found]))
+def _rows(rows: Sequence[Row], result: SweepResult, summary: Summary) -> RenderableType:
+    """Lines with what varies, the columns that objectives are made of, and what limits."""
+    goals = [column for one in result.objectives for column in one.formula.columns]
+    names = list(dict.fromkeys([*summary.varying, *goals]))
+    units = dict(zip(result.table.axes, result.table.dimensions, strict=True))
     text = [name for name in names if isinstance(rows[0][name], str)]
     table = plain_table(*(name if name in text else f">{_short(name)}" for name in names), "bound", gap=1)
     for row in _some(rows):
-        cells = [UNKNOWN if row is None else shown(name, row[name]) for name in names]
-        table.add_row(*cells, str(row.get("bound", UNKNOWN)) if row is not None else UNKNOWN)
+        cells = [
+            format_quantity(row[name], units[name]) if name in units else shown(name, row[name])
+            for name in names
+        ]
+        table.add_row(*cells, str(row.get("bound", UNKNOWN)))
     return table if len(rows) <= LINES else Group(table, Text(f"{LINES} of {len(rows)}, evenly chosen"))
 
 
@@ -65,6 +71,7 @@ def _some(rows: Sequence[Row]) -> Iterator[Row]:
 
 def _elasticities(summary: Summary, goals: Sequence[str]) -> RenderableType:
     axes = list(dict.fromkeys(one.axis for one in summary.sensitivity))
+    goals = [goal for goal in goals if any(one.objective == goal for one in summary.sensitivity)]
     value = {(one.axis, one.objective): one for one in summary.sensitivity}
     table = plain_table("axis", *(f">{_short(goal)}" for goal in goals), gap=2)
     for axis in axes:

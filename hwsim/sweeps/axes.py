@@ -28,6 +28,7 @@ class Axis:
     """
 
     names: tuple[str, ...]
+    dimension: str = "number"
     values: Array | None = None
     low: float = 0.0
     high: float = 0.0
@@ -75,7 +76,7 @@ def numeric_axis(key: str, spec: AxisSpec, device: Device) -> Axis:
     log = spec.scale == "log"
     if spec.values is not None:
         values = np.array([number(value) for value in spec.values])
-        return Axis(names=names, values=values, times=spec.times)
+        return Axis(names=names, dimension=unit, values=values, times=spec.times)
     low, high = number(spec.start), number(spec.stop)
     if not low < high or (low <= 0 and (log or spec.doubling)):
         above = "0 < from < to" if log or spec.doubling else "from < to"
@@ -83,12 +84,14 @@ def numeric_axis(key: str, spec: AxisSpec, device: Device) -> Axis:
     if spec.sampled:
         if multiple and math.floor(high / multiple) < math.ceil(low / multiple):
             raise HwsimError(f"axis '{key}' has no multiple of {multiple:g} from {spec.start} to {spec.stop}")
-        return Axis(names=names, low=low, high=high, log=log, multiple=multiple, times=spec.times)
+        return Axis(
+            names=names, dimension=unit, low=low, high=high, log=log, multiple=multiple, times=spec.times
+        )
     step = None if spec.step is None else number(spec.step)
     values = _range(key, low, high, step, spec)
     if multiple:
         values = np.unique(np.maximum(np.round(values / multiple), 1 if low > 0 else 0) * multiple)
-    return Axis(names=names, values=values, times=spec.times)
+    return Axis(names=names, dimension=unit, values=values, times=spec.times)
 
 
 def dimension(name: str, device: Device) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -39,12 +40,7 @@ def document(plan: Plan, table: Table) -> dict[str, Any]:
         "chunk_points": plan.chunk_points,
         "chunks": len(plan.chunks),
         "cases": [dict(case.labels) for case in plan.cases],
-        "table": {
-            "words": table.words,
-            "axes": table.axes,
-            "numbers": table.numbers,
-            "labels": table.labels,
-        },
+        "table": asdict(table),
         "warnings": plan.warnings,
     }
     content = {**found, "priced": [_priced(case) for case in plan.cases]}

@@ -161,7 +161,7 @@ def make_plan(spec: SweepSpec, trace_all: Tracer | None = None) -> Plan:
             warnings.append(f"left out {what}: {error}")
     if not cases:
         raise HwsimError(f"no combination of this sweep is possible: {warnings[0].partition(': ')[2]}")
-    axes = cases[0].space.names
+    axes = tuple(name for axis in cases[0].space.axes for name in axis.names)
     names = per_workload(one.name for one in cases[0].workloads) if spec.combine else ()
     known = (*axes, *names, *ALL)
     where = tuple(condition(text, known) for text in spec.where)

@@ -42,14 +42,14 @@ class Space:
         return total
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Every name that has a value, slowest first."""
-        return tuple(name for axis in (*self.grid, *self.sampled) for name in axis.names)
+    def axes(self) -> tuple[Axis, ...]:
+        """Every axis, slowest first."""
+        return (*self.grid, *self.sampled)
 
     def corner(self, *, high: bool) -> dict[tuple[str, ...], Array]:
         """The point of all least, or all largest, values."""
         found = {}
-        for axis in (*self.grid, *self.sampled):
+        for axis in self.axes:
             values = axis.quantile(np.array([0.0, 1.0])) if axis.values is None else axis.values
             found[axis.names] = np.atleast_1d(np.max(values) if high else np.min(values))
         return found

@@ -41,6 +41,8 @@ class Table:
 
     words: tuple[str, ...]
     axes: tuple[str, ...]
+    leads: tuple[str, ...]  # the axes without those that only go with one of them
+    dimensions: tuple[str, ...]  # of the axes, as in `devices.quantity`
     numbers: tuple[str, ...]  # every numeric column, axes first
     labels: tuple[
         str, ...
@@ -143,8 +145,8 @@ class SweepResult:
         """The elasticity of every objective to every numeric axis, over all points that meet the
         constraints.
         """
-        named = self._objectives(objectives, ())
-        chosen = tuple(self._known(name) for name in axes) or self.table.axes
+        named = tuple(one for one in self._objectives(objectives, ()) if one.name not in self.table.axes)
+        chosen = tuple(self._known(name) for name in axes) or self.table.leads
         needs = (*chosen, *self.table.words, *(name for one in named for name in one.formula.columns))
 
         def batches() -> Iterator[tuple[str, dict[str, Array]]]:

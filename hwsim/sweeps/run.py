@@ -85,6 +85,8 @@ def table_of(plan: Plan) -> Table:
     return Table(
         words=plan.words,
         axes=plan.axes,
+        leads=tuple(axis.names[0] for axis in plan.cases[0].space.axes),
+        dimensions=tuple(axis.dimension for axis in plan.cases[0].space.axes for _ in axis.names),
         numbers=(*plan.axes, *found),
         labels=(*plan.words, *((BOUND,) if BOUND in plan.columns else ())),
     )

@@ -78,7 +78,7 @@ class Search:
         )
         case = self._cases.get(words)
         space = self.plan.cases[case or 0].space
-        values = {axis.names: _suggested(trial, axis) for axis in (*space.grid, *space.sampled)}
+        values = {axis.names: _suggested(trial, axis) for axis in space.axes}
         return Proposal(trial=trial, case=case, values=values)
 
     def learn(self, proposals: Sequence[Proposal], places: NDArray[np.intp], batch: Batch) -> None:

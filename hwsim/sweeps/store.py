@@ -144,8 +144,7 @@ def read_document(folder: Path) -> dict[str, Any]:
 def open_result(folder: Path) -> SweepResult:
     """What is written of a sweep so far, and whether that is all of it."""
     document = read_document(folder)
-    described = document["table"]
-    table = Table(**{name: tuple(described[name]) for name in ("words", "axes", "numbers", "labels")})
+    table = Table(**{name: tuple(names) for name, names in document["table"].items()})
     spec = document["spec"]
 
     def texts(name: str) -> list[str]:

@@ -47,7 +47,7 @@ def summarize(result: SweepResult) -> Summary:
         front=result.front() if wanted else [],
         best=result.best(by=words) if wanted else [],
         sensitivity=result.sensitivity() if wanted and table.axes else [],
-        varying=(*words, *table.axes),
+        varying=(*words, *table.leads),
     )
 
 
