@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphs.expressions import Environment, Expr, number
+from graphs.ir import Operator
 from hwsim.candidates import Candidates, Choice
 from hwsim.engines import engine
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows

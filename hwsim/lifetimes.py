@@ -25,8 +25,8 @@ def lifetimes(graph: OperatorGraph) -> Iterator[tuple[int, int, int]]:
     """Storage, first op and last op (both included) of every value that is not held all along."""
     born: dict[int, int] = {}
     for node in graph.nodes:
-        for storage in node.writes:
-            born.setdefault(storage, node.at)
+        for written in node.writes:
+            born.setdefault(written, node.at)
     used = {s for node in graph.nodes for s in (*node.reads, *node.writes)}
     for index, storage in enumerate(graph.storages):
         if storage.role in RESIDENT_ROLES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import import_module
@@ -77,6 +77,16 @@ def layout_of(table: Table) -> Layout:
         f"{table.path} has no known layout; closest is {closest.name!r}, which also needs "
         f"{', '.join(sorted(needs - names))}; `hwsim validate --layouts` lists all"
     )
+
+
+def questions_of(path: str | Path) -> Iterator[tuple[Question, NDArray[np.float64]]]:
+    """The questions of a file with one latency target, and the measured seconds of their rows."""
+    table = read_table(path)
+    module: Any = import_module(layout_of(table).module)
+    for question in module.questions(table):
+        if isinstance(question, Question) and len(question.parts) == 1:
+            target = question.targets[0]
+            yield question, table.number(target.column)[question.rows] / target.unit
 
 
 def predict(path: str | Path) -> Predictions:
@@ -204,7 +214,7 @@ def _priced(
             amounts = (result.latency_s, result.latency_low_s, result.latency_high_s, result.energy_j)
             for index, amount in enumerate(amounts):
                 totals[index] += np.broadcast_to(amount, at.size) * repeats
-    times = np.maximum(totals[:3], protocol.floor_s)
+    times = totals[:3] + protocol.added_s
     return times[0], times.min(axis=0), times.max(axis=0), totals[3]
 
 

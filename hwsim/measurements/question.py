@@ -12,7 +12,8 @@ from hwsim.measurements.table import Rows
 DTYPES: Mapping[str, str] = {
     "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32",
     "float8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "mxfp4": "fp4", "sq": "int8", "bf16_or_fp16": "bf16",
-    "fp16": "fp16", "bf16 (assumed)": "bf16", "bf16": "bf16", "fp32": "fp32", "tf32": "tf32", "fp8": "fp8", "int8": "int8",
+    "fp16": "fp16", "bf16 (assumed)": "bf16", "bf16": "bf16",
+    "fp32": "fp32", "tf32": "tf32", "fp8": "fp8", "int8": "int8",
     "fp4": "fp4", "f16": "fp16", "f32": "fp32",
 }  # fmt: skip
 # Reasons that several layouts give word for word, so that they are counted together.
@@ -25,7 +26,7 @@ class Protocol:
     """How a measurement was taken; nuisance terms belong here and to the host, never to a device.
 
     `timing` is kernel (device time alone), graph replay, event (a pair of events round one launch) or host
-    (a wall clock); `warm` says that runs repeat on the same data; `floor_s` is the shortest time the method
+    (a wall clock); `warm` says that runs repeat on the same data; `added_s` is the shortest time the method
     can show; `allocator` is cached, or emptied when the cache is given back before every run, so that
     allocations are inside the timed region.
     """
@@ -34,7 +35,7 @@ class Protocol:
     statistic: str
     warm: bool
     stack: str = "kernel"
-    floor_s: float = 0.0
+    added_s: float = 0.0
     allocator: str = "cached"
     source: str = ""
 
