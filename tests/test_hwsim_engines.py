@@ -110,6 +110,15 @@ def test_gpu_gemm_takes_the_cheapest_of_all_tiles(sizes: tuple[int, int, int, in
     assert result.latency_s == pytest.approx(min(seconds))
 
 
+def test_gpu_rows_that_vector_loads_cannot_take_slow_the_main_loop(tmp_path: Path) -> None:
+    """1022 elements of 4 bytes do not begin at multiples of 16 bytes; both sizes take as many tiles."""
+    device = toy(tmp_path, "simt")
+    changes = {**FAST_MEMORY, "coefficient.unaligned_share": 0.5}
+    whole, ragged = (price(gemm_graph(), device, changes, b=10, m=1024, n=n, k=1024) for n in (1024, 1022))
+    assert ragged.latency_s == pytest.approx(2 * whole.latency_s)
+    assert ragged.flops_executed == whole.flops_executed
+
+
 def test_gpu_gemm_on_one_unit_is_limited_by_the_bytes_that_unit_takes(tmp_path: Path) -> None:
     """One tile of K = 32: 32 x (16 + 32) elements of 4 bytes through one unit at 8 B per 1 GHz clock."""
     device = toy(tmp_path, "simt")

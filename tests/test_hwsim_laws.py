@@ -131,9 +131,10 @@ def test_more_units_of_the_same_kind_are_never_slower(
 @EXAMPLES
 @given(data=st.data(), power=factors(0.1, 1.5))
 def test_more_work_is_never_cheaper(kind: str, device: str, data: st.DataObject, power: np.ndarray) -> None:
-    """A larger size never takes less time, energy, traffic or memory, among sizes whose rows are aligned alike."""
+    """A larger size never takes less time, energy, traffic or memory; rows stay aligned alike."""
     sizes = data.draw(points(kind))
-    if kind == "gemm":  # an unaligned row may cost more than a longer aligned one, as it does on real machines
+    # an unaligned row may cost more than a longer aligned one, as it does on real machines
+    if kind == "gemm":
         sizes = {name: column * 16 if name in "nk" else column for name, column in sizes.items()}
     name = data.draw(st.sampled_from(WORK[kind.removeprefix("causal ")]))
     growth = data.draw(st.sampled_from([1, 2, 17, 100])) * (16 if kind == "gemm" and name in "nk" else 1)
