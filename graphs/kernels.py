@@ -51,7 +51,11 @@ def graph_of(
     symbols = sorted(
         {n for o, _, _ in operators for s in (*o.inputs, *o.outputs) for n in s.elements.symbols}
     )
-    nodes = tuple(OpNode(o, tuple(r), tuple(w), 0, at) for at, (o, r, w) in enumerate(operators))
+    place = {storage: index for index, storage in enumerate(sorted(specs))}
+    nodes = tuple(
+        OpNode(operator, tuple(place[s] for s in reads), tuple(place[s] for s in writes), 0, at)
+        for at, (operator, reads, writes) in enumerate(operators)
+    )
     return OperatorGraph(
         model=name,
         phase="forward",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 _FEWEST, _MOST = 0.01, 2.0  # ends of the power law when there are fewer picks than experts
 _SHARE = 0.8  # of all tokens: its upper end otherwise
+_ABSURD = 1e7  # no table has so many tokens or experts
 
 
 def active_experts(
@@ -45,7 +46,7 @@ def _busiest(tokens: float, experts: float, top_k: float, ranks: float, alpha: f
     rounds, and moves the busiest rank's experts to the device it measures. Here the draws are evenly spaced
     quantiles, dealt to the ranks in one fixed random order.
     """
-    if not all(np.isfinite(value) and value > 0 for value in (tokens, experts, top_k, ranks)):
+    if not all(np.isfinite(v) and 0 < v < _ABSURD for v in (tokens, experts, top_k, ranks)):
         return float("nan"), float("nan")
     count, picks = int(experts), tokens * top_k
     low, high = (1.0, max(_SHARE * tokens, 1.0 + 1e-9)) if picks > experts else (_FEWEST, _MOST)
@@ -56,5 +57,5 @@ def _busiest(tokens: float, experts: float, top_k: float, ranks: float, alpha: f
     per_rank = max(1, int(count // max(1.0, ranks)))
     ends = [dealt[start : start + per_rank] for start in range(0, count, per_rank)]
     busiest = ends[int(np.argmax([part.sum() for part in ends]))]
-    active = float(max(1, np.count_nonzero(busiest)))
+    active = max(1.0, float(np.count_nonzero(busiest)))
     return active, max(float(busiest.sum()), 1.0) / active

@@ -1,0 +1,71 @@
+"""Tokens per second of one sequence under several frameworks: framework, model, dtype, n_gpus, batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hwsim.measurements.device_names import device_called
+from hwsim.measurements.language_models import decode
+from hwsim.measurements.model_names import find_model, no_model
+from hwsim.measurements.question import (
+    SEVERAL_DEVICES,
+    Answerable,
+    Protocol,
+    Question,
+    Refusal,
+    Target,
+)
+from hwsim.measurements.table import Table
+
+TITLE = "decoding one sequence: framework, device, model, dtype, n_gpus, batch"
+NEEDS = frozenset(("framework", "device", "model", "dtype", "n_gpus", "batch"))
+TARGETS = ("latency_us_per_token", "tokens_per_s")
+DECODING = Protocol(
+    timing="host", statistic="mean", warm=False, stack="engine",
+    source="README tables of frameworks that capture the decode step as a graph",
+)  # fmt: skip
+CONTEXT = 128.0  # tokens cached on average: a short prompt and some 200 generated tokens, assumed
+# Both READMEs name the 80 GB SXM card in their text and "A100" in their tables
+DEVICES = {"A100": "a100-80gb-sxm", "A10G": "a10g"}
+WEIGHTS = {
+    "fp16": None,
+    "bf16": None,
+    "int8": "int8",
+    "int4": "int4:g128",
+    "int4-g32": "int4:g32",
+    "fp8": "fp8",
+}
+
+
+def questions(table: Table) -> Iterator[Answerable]:
+    """One question per framework, device, model and dtype."""
+    count, batch = table.number("n_gpus", 1.0), table.number("batch", 1.0)
+    for (framework, device, model, dtype), rows in table.groups(
+        "framework", "device", "model", "dtype"
+    ).items():
+        several = count[rows] > 1
+        if several.any():
+            yield Refusal(rows[several], f"{SEVERAL_DEVICES}: tensor parallel", framework)
+        rows = rows[~several]
+        found = find_model(model)
+        if not rows.size:
+            continue
+        if found is None or dtype.lower() not in WEIGHTS:
+            note = no_model(model) if found is None else f"dtype {dtype!r} is unknown"
+            yield Refusal(rows, note, framework)
+            continue
+        yield Question(
+            rows=rows,
+            device=DEVICES.get(device) or device_called(device),
+            op=framework,
+            parts=decode(found, batch=batch[rows], context=np.full(rows.size, CONTEXT)),
+            protocol=DECODING,
+            dtype="bf16" if dtype == "bf16" else "fp16",
+            weights=WEIGHTS[dtype.lower()],
+            targets=(
+                Target(column="latency_us_per_token", unit=1e6, amount=batch[rows]),
+                Target(column="tokens_per_s", quantity="rate", amount=batch[rows]),
+            ),
+        )

@@ -1,0 +1,124 @@
+"""Whole models in fp32, eager: model, mode, seq_len, batch, option, n_gpus; and what predictors recorded
+for them.
+
+What the timed region holds: the model with its head, attention written out with the score matrix divided and
+masked in passes of their own, TF32 off, no optimizer step; the allocator's cache is emptied before every run.
+Names are those of the source's configurations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphs import kernels
+from graphs.catalog import find
+from hwsim.measurements.model_names import no_model
+from hwsim.measurements.question import (
+    LATENCY,
+    NO_TRAINING,
+    SEVERAL_DEVICES,
+    Answerable,
+    Part,
+    Protocol,
+    Question,
+    Refusal,
+    Target,
+)
+from hwsim.measurements.table import Rows, Table
+
+TITLE = "whole models in fp32, eager: model, mode, seq_len, batch, option, n_gpus"
+_COLUMNS = frozenset(("model", "mode", "seq_len", "batch", "option", "n_gpus"))
+NEEDS = (_COLUMNS, _COLUMNS | {"predictor", "pred_latency_us"})
+TARGETS = ("latency_us", "fw_latency_us", "bw_latency_us")
+MODELS = {
+    "bert": "bert-base", "bert_large": "bert-large", "gpt2": "gpt2", "gpt2_med": "gpt2-medium",
+    "gpt2_large": "gpt2-large", "gpt2_xl": "gpt2-xl", "gpt3_xl": "gpt3-xl-3072", "gpt3_27": "gpt3-2.7b",
+    "gpt3_67": "gpt3-6.7b", "gpt3_13": "gpt3-13b", "opt_13": "opt-1.3b", "switchxl4": "switch-xl-4",
+}  # fmt: skip
+# family -> passes over the score matrix that the written-out attention adds: (operator, whole matrices in)
+PASSES = {"bert": (("div", 1), ("add", 1)), "gpt": (("div", 1),), "opt": (("maximum", 1),)}
+CAPACITY = 64.0  # tokens of one sequence that an expert takes in the source's Switch model
+EAGER = Protocol(
+    timing="event", statistic="mean of the five fastest of 25", warm=False, stack="eager",
+    allocator="emptied", source="torch events round the whole forward, cache emptied before each run",
+)  # fmt: skip
+COMPILED = replace(EAGER, stack="compiled")
+
+
+def questions(table: Table) -> Iterator[Answerable]:
+    """One question per device, model, mode and option."""
+    count, batch, seq = (table.number(name) for name in ("n_gpus", "batch", "seq_len"))
+    for key, rows in table.groups("device", "model", "mode", "option").items():
+        device, model, mode, option = key
+        label = f"{model} {mode}"
+        several = count[rows] > 1
+        if several.any():
+            yield Refusal(rows[several], f"{SEVERAL_DEVICES}: {option}", label)
+        rows = rows[~several]
+        if rows.size:
+            yield _one(device, model, mode, option, rows, batch[rows], seq[rows])
+
+
+def _one(
+    device: str,
+    model: str,
+    mode: str,
+    option: str,
+    rows: Rows,
+    batch: NDArray[np.float64],
+    seq: NDArray[np.float64],
+) -> Answerable:
+    label = f"{model} {mode}"
+    if model not in MODELS:
+        return Refusal(rows, no_model(model), label)
+    if mode != "inf":
+        return Refusal(rows, NO_TRAINING, label)
+    if option not in ("eager", "torch.compile", ""):
+        return Refusal(rows, f"option {option!r} is not known to this layout", label)
+    spec, sizes = MODELS[model], {"batch": batch, "seq": seq}
+    if model.startswith("switch"):
+        sizes |= _switch(batch, seq)
+    parts = [Part(graph=spec, sizes=sizes)]
+    if option != "torch.compile":
+        parts += _passes(model, spec, batch, seq)
+    return Question(
+        rows=rows, device=device, op=label, parts=tuple(parts),
+        protocol=COMPILED if option == "torch.compile" else EAGER, dtype="fp32",
+        settings={"stack.attention_kernel": "math"},
+        targets=(LATENCY, Target(column="fw_latency_us", unit=1e6)),
+    )  # fmt: skip
+
+
+def _switch(batch: NDArray[np.float64], seq: NDArray[np.float64]) -> dict[str, Any]:
+    """All token ids are equal, so every token of a sequence goes to the same expert, up to its capacity."""
+    one, tokens = np.ones_like(batch), batch * np.minimum(seq, CAPACITY)
+    return {
+        "source": seq,
+        "source_active_experts": one,
+        "source_expert_tokens": tokens,
+        "active_experts": one,
+        "expert_tokens": tokens,
+    }
+
+
+def _passes(model: str, spec: str, batch: NDArray[np.float64], seq: NDArray[np.float64]) -> Iterator[Part]:
+    config = find(spec).config
+    family = next((name for name in PASSES if model.startswith(name)), "")
+    for op, operands in PASSES.get(family, ()):
+        sizes = {"rows": batch * float(config["heads"]) * seq, "cols": seq}
+        graph = kernels.elementwise(op, "fp32", operands)
+        yield Part(graph=graph, sizes=sizes, repeats=float(config["layers"]))
+
+
+def recorded(table: Table) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """Other predictors' values, where the file holds them."""
+    if not table.has("predictor", "pred_latency_us"):
+        return
+    names, values = np.array(table.text("predictor"), dtype=np.str_), table.number("pred_latency_us")
+    for name in np.unique(names):
+        yield str(name), "latency_us", np.where(names == name, values, np.nan)
