@@ -23,6 +23,7 @@ TILES = (
 LANE_TILES = ((128, 128), (128, 64), (64, 128), (64, 64), (128, 32), (32, 128))  # of single-precision kernels
 SPLITS = (1, 2, 4, 8, 16)
 K_STEP, LANE_K_STEP = 32.0, 8.0  # K elements one main-loop step consumes on matrix units and on lanes
+NEVER = 1e-6  # efficiency of a tile that the units of a row have no kernel for
 ALIGNED_BYTE = 16.0  # vector loads need rows that begin at multiples of it
 QUERY_TILES = (128, 64, 16)
 KV_STEP = 128
@@ -32,11 +33,14 @@ STREAM_BLOCK = 8192.0  # bytes a block of a streaming kernel handles: 256 thread
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
     """Waves x tile time: ragged edges are padded work, small tiles reuse less, split-K adds partial sums."""
-    grid = [(tm, tn, split) for tm, tn in (*TILES, *LANE_TILES) for split in SPLITS]
+    lanes = rows.on_lanes > 0
+    grid = [(*tile, split) for tile in TILES for split in SPLITS] if not np.all(lanes) else []
+    matrix_grid = len(grid)
+    grid += [(*tile, split) for tile in LANE_TILES for split in SPLITS] if np.any(lanes) else []
     tm, tn, split = (np.array(column, dtype=np.float64)[:, None, None] for column in zip(*grid, strict=True))
     c = machine.coefficients
     tiles = rows.b * np.ceil(rows.m / tm) * np.ceil(rows.n / tn) * split
-    step = np.where(rows.on_lanes > 0, LANE_K_STEP, K_STEP)
+    step = np.where(lanes, LANE_K_STEP, K_STEP)
     depth = np.ceil(rows.k / split / step) * step
     flop_per_tile = 2 * tm * tn * depth
     reuse = tm * tn / (tm + tn)
@@ -49,10 +53,8 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
     byte_per_tile = byte_per_tile * np.where(aligned, 1.0, c["unaligned_traffic"])
     results = rows.b * rows.m * rows.n
     partial = np.where(split > 1, 2 * 4 * split * results, 0.0)  # fp32 partial sums written and read in L2
-    on_lanes = np.repeat([False, True], [len(TILES) * len(SPLITS), len(LANE_TILES) * len(SPLITS)])[
-        :, None, None
-    ]
-    efficiency = np.where(on_lanes == (rows.on_lanes > 0), efficiency, 1e-6)
+    suits = (np.arange(len(grid)) >= matrix_grid)[:, None, None] == lanes
+    efficiency = np.where(suits, efficiency, NEVER)
     return Demand(
         matrix=np.ceil(tiles / machine.units) * machine.units * flop_per_tile / efficiency,
         executed=tiles * flop_per_tile,
