@@ -1,4 +1,4 @@
-"""Joins graph, workload and stack: runs the stack's passes and turns the op list into an `OpTable`. Cached."""
+"""Joins graph, workload and stack: runs the stack's passes, turns the op list into an `OpTable`. Cached."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from threading import Lock
 
 import numpy as np
+from numpy.typing import NDArray
+
 from devices import Stack
 from graphs.expressions import Expr
 from graphs.ir import KV, WEIGHT, Operator, OperatorGraph
@@ -15,8 +17,6 @@ from graphs.passes.fusion import fuse
 from graphs.passes.precision import apply_precision
 from graphs.work import Work, work_of
 from graphs.workload import Precision, dtype_bits
-from numpy.typing import NDArray
-
 from hwsim.errors import HwsimError
 from hwsim.lifetimes import RESIDENT_ROLES, lifetimes
 from hwsim.optable import NEVER, LinearForms, OpTable, Row
@@ -33,7 +33,7 @@ _LOCK = Lock()
 
 
 def lower(graph: OperatorGraph, precision: Precision, stack: Stack, *, warm: bool = False) -> OpTable:
-    """The `OpTable` of `graph` under `stack` in `precision`; `warm` when it is run again and again on the same data."""
+    """The `OpTable` of `graph` under `stack` in `precision`; `warm`: run again and again on the same data."""
     key = (id(graph), precision, stack.attention_kernel, stack.passes, warm)
     with _LOCK:
         if key in _CACHE:
@@ -106,10 +106,11 @@ def _reuse(
 ) -> tuple[list[tuple[tuple[int, ...], tuple[int, ...]]], NDArray[np.float64]]:
     """Reuse class of every operand of every node, and the distance of each class as a linear form.
 
-    The distance of a read is what the ops since the last touch of that storage moved; of a write, what is moved
-    until its last use, after which the memory is handed on. First touches and values that outlive the run have none,
-    and a touch of a part (a row appended to a KV cache) says nothing about the rest. A `warm` run follows another on
-    the same data: first touches reach back into it, and results are overwritten by the next.
+    The distance of a read is what the ops since the last touch of that storage moved; of a write, what is
+    moved until its last use, after which the memory is handed on. First touches and values that outlive the
+    run have none, and a touch of a part (a row appended to a KV cache) says nothing about the rest. A `warm`
+    run follows another on the same data: first touches reach back into it, and results are overwritten by the
+    next.
     """
     nodes, count = graph.nodes, len(graph.nodes)
     runs = 2 if warm else 1
@@ -201,7 +202,7 @@ def _live_sets(
 
 
 def pareto(forms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Forms that no other form dominates in every coefficient (sizes are never negative, so the maximum is kept)."""
+    """Forms that none dominates in every coefficient: sizes are never negative, so the maximum is kept."""
     unique = np.unique(forms, axis=0)
     unique = unique[np.argsort(-unique.sum(axis=1), kind="stable")]
     kept: list[NDArray[np.float64]] = []
