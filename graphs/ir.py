@@ -13,24 +13,21 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from graphs.errors import GraphError
 from graphs.expressions import Expr, number
 
 if TYPE_CHECKING:
     import networkx
 
-WEIGHT, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER = (
-    "weight",
-    "activation",
-    "kv",
-    "input",
-    "gradient",
-    "optimizer",
-)
-ROLES = (WEIGHT, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER)
+WEIGHT, BUFFER, ACTIVATION, KV = "weight", "buffer", "activation", "kv"
+INPUT, GRADIENT, OPTIMIZER = "input", "gradient", "optimizer"
+ROLES = (WEIGHT, BUFFER, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER)
+ROADS = ("symbolic", "solved", "fixed")  # how a trace obtained a size
 
 DTYPE_BITS: Mapping[str, float] = {
     "fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int64": 64, "int32": 32,
-    "int16": 16, "int8": 8, "uint8": 8, "bool": 8, "int4": 4, "fp4": 4, "complex64": 64, "complex128": 128,
+    "int16": 16, "int8": 8, "uint64": 64, "uint32": 32, "uint16": 16, "uint8": 8, "bool": 8, "int4": 4,
+    "fp4": 4, "complex32": 32, "complex64": 64, "complex128": 128,
 }  # fmt: skip
 FLOAT_DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
 
@@ -66,7 +63,7 @@ class Operator:
         for key, value in self.dims:
             if key == name:
                 return value
-        raise KeyError(f"{self.kind} operator {self.name} has no dimension {name!r}")
+        raise GraphError(f"{self.kind} operator {self.name} has no dimension {name!r}")
 
     def attribute(self, name: str, default: str = "") -> str:
         return next((value for key, value in self.attributes if key == name), default)
@@ -106,7 +103,7 @@ class SizeSymbol:
     minimum: Expr = field(default_factory=lambda: number(0))
     maximum: Expr | None = None
     meaning: str = ""
-    how: str = "symbolic"  # symbolic | solved | fixed
+    how: str = "symbolic"  # one of ROADS
 
 
 @dataclass(frozen=True)

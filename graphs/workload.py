@@ -19,7 +19,7 @@ def dtype_bits(dtype: str) -> float:
         )
     if not group:
         return float(DTYPE_BITS[name])
-    if not group.isdigit() or int(group) < 1:
+    if not (group.isascii() and group.isdigit() and 0 < int(group[:9]) == int(group[:10])):
         raise GraphError(f"group size {group!r} of dtype {dtype!r} must be a whole number of at least 1")
     return float(DTYPE_BITS[name]) + 16.0 / int(group)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import permutations
 
 from graphs.errors import GraphError
 from graphs.expressions import Expr, evaluate, number
@@ -129,13 +130,18 @@ def default_values(symbols: Mapping[str, SizeSymbol], given: Mapping[str, float]
 
 
 def choose_hints(subject: Subject, names: list[str], given: Mapping[str, int]) -> dict[str, int]:
-    """Distinct sizes inside each symbol's range at which torch decides its branches."""
+    """Distinct sizes at which torch decides its branches, in range and as the model's conditions want."""
+    low = {n: max(2, round(_bound_of(subject.symbols[n].minimum, given, 0))) for n in names}
+    high = {n: _bound_of(subject.symbols[n].maximum, given, float("inf")) for n in names}
     hints: dict[str, int] = {}
-    limits = {name: _bound_of(subject.symbols[name].maximum, given, float("inf")) for name in names}
-    for name in sorted(names, key=lambda n: limits[n]):
-        low = max(2, round(_bound_of(subject.symbols[name].minimum, given, 0)))
-        fitting = [p for p in _PRIMES if low <= p <= limits[name] and p not in hints.values()]
-        hints[name] = fitting[0] if fitting else low
+    for name in sorted(names, key=lambda n: high[n]):
+        fitting = (p for p in _PRIMES if low[name] <= p <= high[name] and p not in hints.values())
+        hints[name] = next(fitting, low[name])
+    for values in permutations(hints[name] for name in names):
+        point = dict(zip(names, values, strict=True))
+        in_range = all(low[name] <= value <= high[name] for name, value in point.items())
+        if in_range and all(_holds(guard, {**given, **point}) for guard in subject.guards):
+            return point
     return {name: hints[name] for name in names}
 
 

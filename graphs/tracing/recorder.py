@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from graphs.errors import GraphError
-from graphs.expressions import Expr
-from graphs.ir import ACTIVATION, INPUT, KV, WEIGHT, Operator, OpNode, Storage, TensorSpec
+from graphs.expressions import Expr, evaluate
+from graphs.ir import ACTIVATION, BUFFER, INPUT, KV, WEIGHT, Operator, OpNode, Storage, TensorSpec
 from graphs.tracing.sizes import SizeReader
 from graphs.tracing.torch_private import (
     FakeTensorMode,
@@ -28,10 +28,10 @@ from graphs.work import Call, Canonical, Operand, aten_rule, is_free
 DTYPE_NAMES = {
     torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
     torch.int64: "int64", torch.int32: "int32", torch.int16: "int16", torch.int8: "int8",
-    torch.uint8: "uint8", torch.bool: "bool", torch.complex64: "complex64", torch.complex128: "complex128",
-    torch.float8_e4m3fn: "fp8", torch.float8_e5m2: "fp8",
+    torch.uint64: "uint64", torch.uint32: "uint32", torch.uint16: "uint16", torch.uint8: "uint8",
+    torch.bool: "bool", torch.complex32: "complex32", torch.complex64: "complex64",
+    torch.complex128: "complex128", torch.float8_e4m3fn: "fp8", torch.float8_e5m2: "fp8",
 }  # fmt: skip
-BUFFER = "buffer"
 TENSOR = "tensor"  # stands for a tensor among the plain arguments of a call
 # ops that make a matrix of one value -> where that value stands among their arguments (None: it is 1)
 _FILLS = {
@@ -47,8 +47,16 @@ _FILLS = {
 _KEPT_ABOVE = {("tril", 1.0): 0, ("triu", float("-inf")): 1}
 
 
+def dtype_name(tensor: torch.Tensor) -> str:
+    """Our name of the tensor's dtype."""
+    name = DTYPE_NAMES.get(tensor.dtype)
+    if name is None:
+        raise GraphError(f"dtype {tensor.dtype} is not known; known are {', '.join(map(str, DTYPE_NAMES))}")
+    return name
+
+
 class TraceBudget(Exception):
-    """The symbolic trace took longer than its budget."""
+    """The symbolic trace took more processor time than its budget; wall time would depend on the machine."""
 
 
 class _Live:
@@ -78,10 +86,11 @@ class Recorder(TorchDispatchMode):
         self.modules: list[str] = [""]
         self.phase = "forward"
         self.paused = 0
-        self._deadline = None if budget_s is None else time.monotonic() + budget_s
+        self._deadline = None if budget_s is None else time.thread_time() + budget_s
         self._module_stack = [0]
         self._storage_of: dict[int, int] = {}
         self._watch: dict[int, weakref.ref[Any]] = {}
+        self._extents: dict[tuple[Expr, Expr], Expr] = {}
         self._specs: dict[Any, TensorSpec] = {}
         self._operators: dict[Any, Operator] = {}
         self._mode = mode
@@ -104,12 +113,20 @@ class Recorder(TorchDispatchMode):
         if known is not None:
             return known
         index = len(self.storages)
-        shape = self.reader.shape(tensor)
         at = len(self.nodes) if role == ACTIVATION else -1
-        dtype = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
-        self.storages.append(_Live(self.reader.elements(tensor, shape), dtype, role, at))
+        self.storages.append(_Live(self._extent(tensor, storage), dtype_name(tensor), role, at))
         self._adopt(key, storage, index)
         return index
+
+    def _extent(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> Expr:
+        """Elements of the whole storage, of which `tensor` may be a part; spelled as its shape spells it."""
+        seen = self.reader.elements(tensor, self.reader.shape(tensor))
+        whole = self.reader.size(storage.nbytes() // tensor.element_size())
+        if whole is not seen and (seen, whole) not in self._extents:
+            at = {name: 1009 + 2 * place for place, name in enumerate(sorted(seen.symbols | whole.symbols))}
+            same = bool(evaluate(seen, at) == evaluate(whole, at))  # the same sum, written differently
+            self._extents[seen, whole] = seen if same else whole
+        return self._extents.get((seen, whole), seen)
 
     def _adopt(self, key: int, storage: torch.UntypedStorage, index: int) -> None:
         self._storage_of[key] = index
@@ -170,7 +187,7 @@ class Recorder(TorchDispatchMode):
         index = self._storage(tensor)
         shape = self.reader.shape(tensor)
         elements = self.reader.elements(tensor, shape)
-        dtype = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
+        dtype = dtype_name(tensor)
         found = self.storages[index].role
         key = (shape, dtype, found, elements)
         spec = self._specs.get(key)
@@ -182,7 +199,7 @@ class Recorder(TorchDispatchMode):
         self, name: str, made: Canonical, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]
     ) -> None:
         """Append one node."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if self._deadline is not None and time.thread_time() > self._deadline:
             raise TraceBudget
         if made.inputs is not None:
             inputs = tuple(inputs[i] for i in made.inputs)

@@ -104,16 +104,13 @@ def _elsewhere(
 ) -> dict[str, int]:
     """Other sizes than the hints, as far from them as ranges and guards allow."""
     inner = [guard for guard in graph.guards if guard not in boundary]
-    for steps in itertools.islice(itertools.product(_ELSEWHERE, repeat=len(hints)), 5000):
-        point = {
-            name: factor * hint + step
-            for (name, hint), (factor, step) in zip(hints.items(), steps, strict=True)
-        }
-        if (
-            all(_in_range(graph, name, value) for name, value in point.items())
-            and _allowed(subject, {**fixed, **point})
-            and all(bool(evaluate(guard, point)) for guard in inner)
-        ):
+    choices = [
+        [at for at in (factor * hint + step for factor, step in _ELSEWHERE) if _in_range(graph, name, at)]
+        for name, hint in hints.items()
+    ]
+    for values in itertools.islice(itertools.product(*choices), 5000):
+        point = dict(zip(hints, values, strict=True))
+        if _allowed(subject, {**fixed, **point}) and all(bool(evaluate(guard, point)) for guard in inner):
             return point
     raise Bound(frozenset(hints))
 
