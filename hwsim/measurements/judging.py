@@ -18,11 +18,10 @@ SCHEMA = "hwsim.measured/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Statistics of predicted / measured - 1 over the values that have both; fractions, not percent.
+    """Statistics of predicted / measured - 1 over the rows that have both; fractions, not percent.
 
-    `rows` and `predicted` count rows; `compared` counts values, of which a row with several targets has
-    several. `bias` is the geometric mean of predicted / measured, less 1; `coverage` the share inside the
-    interval.
+    Each row counts once, with the first target that is both measured and predicted; by target, with that one.
+    `bias` is the geometric mean of predicted / measured, less 1; `coverage` the share inside the interval.
     """
 
     label: str
@@ -49,10 +48,9 @@ class Rival:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Measured and predicted values with interval, all targets pooled, and the row and target of each."""
+    """Measured and predicted values with interval, and the row of each."""
 
     row: NDArray[np.intp]
-    target: list[str]
     measured: NDArray[np.float64]
     value: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -75,32 +73,28 @@ class Judgement:
     notes: Mapping[str, int]
 
 
-def pairs(made: Predictions) -> Pairs:
-    """Every value that is both measured and predicted."""
-    rows, targets, columns = [], [], []
-    for target, values in made.values.items():
-        measured = made.table.number(target)
-        both = np.flatnonzero(np.isfinite(values) & np.isfinite(measured) & (measured > 0))
-        rows.append(both)
-        targets += [target] * both.size
-        columns.append(
-            np.stack([measured[both], values[both], made.low[target][both], made.high[target][both]])
-        )
-    measured, value, low, high = np.concatenate(columns, axis=1) if columns else np.zeros((4, 0))
-    return Pairs(np.concatenate(rows) if rows else np.zeros(0, np.intp), targets, measured, value, low, high)
+def pairs(made: Predictions, targets: Sequence[str] | None = None) -> Pairs:
+    """One pair per row: of the first of the targets (all of the file's) that is measured and predicted."""
+    size = made.table.length
+    found = np.full((4, size), np.nan)
+    for target in targets or made.values:
+        measured, values = made.table.number(target), made.values[target]
+        new = np.isfinite(values) & np.isfinite(measured) & (measured > 0) & ~np.isfinite(found[0])
+        stacked = np.stack([measured, values, made.low[target], made.high[target]])
+        found[:, new] = stacked[:, new]
+    rows = np.flatnonzero(np.isfinite(found[0]))
+    return Pairs(rows, *found[:, rows])
 
 
 def judge(made: Predictions) -> Judgement:
     """Scores in all and by device, operator and target."""
     found = pairs(made)
     everyone = np.arange(made.table.length)
-    targets = np.array(found.target, dtype=np.str_)
-    by_target = [_score(name, made, found, everyone, np.flatnonzero(targets == name)) for name in made.values]
     return Judgement(
-        overall=_score("all", made, found, everyone, np.arange(found.row.size)),
+        overall=_score("all", made, found, everyone),
         by_device=_by(made.devices, made, found),
         by_op=_by(made.ops, made, found),
-        by_target=tuple(by_target),
+        by_target=tuple(_score(name, made, pairs(made, [name]), everyone) for name in made.values),
         rivals=_rivals(made),
         notes=Counter(note for note in made.notes if note),
     )
@@ -108,19 +102,16 @@ def judge(made: Predictions) -> Judgement:
 
 def _by(labels: Sequence[str], made: Predictions, found: Pairs) -> tuple[Score, ...]:
     names = np.array(labels, dtype=np.str_)
-    scores = []
-    for name in np.unique(names):
-        rows = np.flatnonzero(names == name)
-        chosen = np.flatnonzero(names[found.row] == name) if found.row.size else np.zeros(0, np.intp)
-        scores.append(_score(str(name) or "(none)", made, found, rows, chosen))
-    return tuple(scores)
+    return tuple(
+        _score(str(name) or "(none)", made, found, np.flatnonzero(names == name)) for name in np.unique(names)
+    )
 
 
-def _score(
-    label: str, made: Predictions, found: Pairs, rows: NDArray[np.intp], chosen: NDArray[np.intp]
-) -> Score:
+def _score(label: str, made: Predictions, found: Pairs, rows: NDArray[np.intp]) -> Score:
+    """The score of some rows, which are sorted as the pairs are."""
+    chosen = np.flatnonzero(np.isin(found.row, rows, assume_unique=True))
     ratio = found.value[chosen] / found.measured[chosen]
-    inside = (found.low[chosen] <= found.measured[chosen]) & (found.measured[chosen] <= found.high[chosen])
+    low, high, true = found.low[chosen], found.high[chosen], found.measured[chosen]
     some = bool(chosen.size)
     return Score(
         label=label,
@@ -130,7 +121,7 @@ def _score(
         mape=float(np.mean(np.abs(ratio - 1))) if some else None,
         median_ape=float(np.median(np.abs(ratio - 1))) if some else None,
         bias=float(np.exp(np.mean(np.log(ratio))) - 1) if some else None,
-        coverage=float(np.mean(inside)) if some else None,
+        coverage=float(np.mean((low <= true) & (true <= high))) if some else None,
     )
 
 

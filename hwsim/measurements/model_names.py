@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from graphs.catalog import variant_names
@@ -51,10 +52,15 @@ _PUBLISHED: tuple[tuple[str, Shape], ...] = (
 )
 
 
+@cache
+def _built_in() -> frozenset[str]:
+    return frozenset(variant_names())
+
+
 def find_model(text: str) -> str | Shape | None:
     """A built-in model's name, or published widths, or None."""
     name = re.sub(r"[\s:_]+", "-", text.rpartition("/")[2].strip().lower())
-    known = frozenset(variant_names())
+    known = _built_in()
     for pattern, make in _RULES:
         match = re.search(pattern, name)
         if match and make(match) in known:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hwsim.measurements.event import EVENT
 from hwsim.measurements.language_models import Shape, forward, steps
 from hwsim.measurements.model_names import find_model, no_model
 from hwsim.measurements.question import (
@@ -30,6 +32,8 @@ TARGETS = (
     "forward_us", "generate_us", "generate_tokens_per_s", "decode_us", "decode_tokens_per_s",
     "train_samples_per_s",
 )  # fmt: skip
+# New tokens where the report does not say: the tool's default
+NEW_TOKENS = 100.0
 EAGER = Protocol(
     timing="host",
     statistic="mean",
@@ -37,6 +41,9 @@ EAGER = Protocol(
     stack="eager",
     source="optimum-benchmark reports of eager runs",
 )
+# Python between two launches of a module library takes what the event protocol adds to an eager call
+PYTHON: dict[str, Any] = {"stack.dispatch": EVENT.added_s}
+UNFUSED: dict[str, Any] = {"stack.attention_kernel": "math"}
 # quantisation by column or by the name of the checkpoint; bnb is taken as 4 bits (its column does not say)
 WEIGHTS = {"gptq": "int4:g128", "awq": "int4:g128", "bnb": "int4:g64"}
 _KEYS = ("device", "model", "backend", "dtype", "quant", "bettertransformer", "peft")
@@ -44,7 +51,9 @@ _KEYS = ("device", "model", "backend", "dtype", "quant", "bettertransformer", "p
 
 def questions(table: Table) -> Iterator[Answerable]:
     """Per device, model, backend and precision one question for the pass and one for the tokens after it."""
-    batch, seq, new = (table.number(name) for name in ("batch", "seq_len", "new_tokens"))
+    batch, seq = table.number("batch"), table.number("seq_len")
+    generating = np.array([task == "text-generation" for task in table.text("task")], dtype=bool)
+    new = np.where(generating, table.number("new_tokens", NEW_TOKENS), np.nan)
     trained = np.isfinite(table.number("train_samples_per_s"))
     for (device, model, backend, dtype, quant, fused, peft), rows in table.groups(*_KEYS).items():
         training = trained[rows] | bool(peft)
@@ -58,16 +67,17 @@ def questions(table: Table) -> Iterator[Answerable]:
             yield Refusal(rows, no_model(model), label)
             continue
         form = quant if quant in WEIGHTS else next((w for w in WEIGHTS if w in model.lower()), "")
+        runtime = backend == "onnxruntime"
         common = Question(
             rows=rows,
             device=device,
             op=label,
             parts=(),
-            protocol=replace(EAGER, stack="compiled") if backend == "onnxruntime" else EAGER,
+            protocol=replace(EAGER, stack="compiled") if runtime else EAGER,
             # a runtime for fp32 graphs multiplies in TF32 by default, torch does not
-            dtype="fp16" if dtype == "float16" else "tf32" if backend == "onnxruntime" else "fp32",
+            dtype="fp16" if dtype == "float16" else "tf32" if runtime else "fp32",
             weights=WEIGHTS.get(form),
-            settings={} if fused == "True" else {"stack.attention_kernel": "math"},
+            settings=({} if runtime else PYTHON) | ({} if fused == "True" else UNFUSED),
         )
         yield from _asked(common, found, batch, seq, new)
 

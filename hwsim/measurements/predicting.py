@@ -95,6 +95,7 @@ def predict(path: str | Path) -> Predictions:
     layout = layout_of(table)
     made = _nothing_yet(table, layout)
     _device.cache_clear()
+    _stack.cache_clear()
     module: Any = import_module(layout.module)
     for question in module.questions(table):
         if isinstance(question, Refusal):
@@ -145,6 +146,9 @@ def _device(name: str) -> Device | str:
         return find_device(name)
     except DeviceError as error:
         return f"unknown device: {error}" if name else "no device is named"
+
+
+_stack = cache(find_stack)
 
 
 def _usable(question: Question) -> NDArray[np.bool_]:
@@ -206,7 +210,7 @@ def _priced(
             }
             result = estimate(
                 part.graph, machine, phase=part.phase, dtype=question.dtype, weights=question.weights,
-                kv=question.kv, stack=find_stack(protocol.stack), warm=protocol.warm,
+                kv=question.kv, stack=_stack(protocol.stack), warm=protocol.warm,
                 overrides=question.settings, **sizes,
             )  # fmt: skip
             made.tiers.add(str(result.provenance["tier"]))

@@ -26,8 +26,8 @@ class Protocol:
     """How a measurement was taken; nuisance terms belong here and to the host, never to a device.
 
     `timing` is kernel (device time alone), graph replay, event (a pair of events round one launch) or host
-    (a wall clock); `warm` says that runs repeat on the same data; `added_s` is the shortest time the method
-    can show; `allocator` is cached, or emptied when the cache is given back before every run, so that
+    (a wall clock); `warm` says that runs repeat on the same data; `added_s` is what the method adds to every
+    reading; `allocator` is cached, or emptied when the cache is given back before every run, so that
     allocations are inside the timed region.
     """
 

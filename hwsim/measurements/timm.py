@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,76 +55,90 @@ SIZES = {
 _PLAIN_NAME = re.compile(
     r"(?:vit|deit|deit3|beit|beitv2)_(?:s?relpos_)?([a-z0-9]+)(?:_distilled)?_patch(\d+)(_.*)?"
 )
-CHANNELS, CLASSES = 3.0, 1000.0
+CHANNELS, CLASSES, BUILT_IN_SIDE = 3.0, 1000.0, 224.0
 UNFUSED = "stack.attention_kernel"  # before torch 2 attention was written out
 
 
 def questions(table: Table) -> Iterator[Answerable]:
-    """One question per device, model, dtype, compilation and torch version."""
+    """One question per device, dtype, compilation and torch version, and one more per built-in model."""
     batch, side = table.number("batch_size"), table.number("img_size")
-    for key, rows in table.groups("device", "model", "mode", "dtype", "compiled", "torch").items():
-        device, model, mode, dtype, compiled, torch = key
+    for key, rows in table.groups("device", "mode", "dtype", "compiled", "torch").items():
+        device, mode, dtype, compiled, torch = key
         label = f"{mode} {dtype}" + (" compiled" if compiled == "1" else "")
         name = dtype_name(dtype.removeprefix("amp_"))
-        if mode != "infer":
-            yield Refusal(rows, NO_TRAINING, label)
+        if mode != "infer" or name is None:
+            yield Refusal(rows, NO_TRAINING if mode == "train" else f"{mode} {dtype} is unknown", label)
             continue
-        parts = _parts(model, batch[rows], side[rows]) if name else None
-        if parts is None:
-            yield Refusal(rows, no_model(model) if name else f"dtype {dtype!r} is unknown", label)
-            continue
-        yield _question(rows, device, label, parts, batch[rows], name, compiled == "1", _before_two(torch))
+        common = Question(
+            rows=rows,
+            device=device,
+            op=label,
+            parts=(),
+            protocol=replace(HOST, stack="compiled") if compiled == "1" else HOST,
+            dtype=name,
+            settings={UNFUSED: "math"} if torch.startswith("1") else {},
+        )
+        yield from _asked(common, table.text("model"), batch, side)
 
 
-def _question(
-    rows: Rows, device: str, label: str, parts: tuple[Part, ...], batch: NDArray[np.float64],
-    dtype: str | None, compiled: bool, unfused: bool,
-) -> Question:  # fmt: skip
-    return Question(
-        rows=rows,
-        device=device,
-        op=label,
-        parts=parts,
-        protocol=replace(HOST, stack="compiled") if compiled else HOST,
-        dtype=dtype,
-        settings={UNFUSED: "math"} if unfused else {},
-        targets=(LATENCY, Target(column="throughput_samples_per_s", quantity="rate", amount=batch)),
-    )
+def _asked(
+    common: Question, models: list[str], batch: NDArray[np.float64], side: NDArray[np.float64]
+) -> Iterator[Answerable]:
+    """A question per built-in model, one for all others whose name says their widths, refusals for others."""
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for row in common.rows.tolist():
+        model = models[row]
+        if model in BUILT_IN and side[row] == BUILT_IN_SIDE:
+            kinds.setdefault(("built in", model), []).append(row)
+        elif _widths(model) is not None:
+            kinds.setdefault(("by widths", ""), []).append(row)
+        else:
+            kinds.setdefault(("unknown", model), []).append(row)
+    for (kind, model), rows in kinds.items():
+        chosen = np.array(rows, dtype=np.intp)
+        if kind == "unknown":
+            yield Refusal(chosen, no_model(model), common.op)
+        elif kind == "built in":
+            part = Part(graph=BUILT_IN[model], sizes={"batch": batch[chosen]})
+            yield _about(common, chosen, (part,), batch)
+        else:
+            widths = np.array([_widths(models[row]) for row in rows], dtype=np.float64).T
+            yield _about(common, chosen, _parts(widths, batch[chosen], side[chosen]), batch)
 
 
-def _before_two(torch: str) -> bool:
-    """Whether a version such as `113` or `1.13` is older than 2.0."""
-    return torch.strip().startswith("1")
+def _about(common: Question, rows: Rows, parts: tuple[Part, ...], batch: NDArray[np.float64]) -> Question:
+    rate = Target(column="throughput_samples_per_s", quantity="rate", amount=batch[rows])
+    return replace(common, rows=rows, parts=parts, targets=(LATENCY, rate))
 
 
-def _parts(model: str, batch: NDArray[np.float64], side: NDArray[np.float64]) -> tuple[Part, ...] | None:
-    if model in BUILT_IN and np.all(side == 224):
-        return (Part(graph=BUILT_IN[model], sizes={"batch": batch}),)
+@cache
+def _widths(model: str) -> tuple[float, ...] | None:
+    """Layers, width, heads, MLP width, patch, tokens beside the patches; None when the name does not say."""
     match = _PLAIN_NAME.fullmatch(model)
-    if match is None or match[1] not in SIZES or "_r26" in model or "_r50" in model:
+    if match is None or match[1] not in SIZES:
         return None
     layers, hidden, heads, inter = SIZES[match[1]]
-    depth = re.search(r"_(\d+)x([12])", match[3] or "")  # blocks x parallel branches
-    if depth:
+    rest = match[3] or ""
+    depth, registers = re.search(r"_(\d+)x([12])", rest), re.search(r"reg(\d)", rest)
+    if depth:  # blocks x parallel branches
         layers = int(depth[1]) * int(depth[2])
-    patch = float(match[2])
+    pooled = "gap" in rest or "siglip" in rest
+    extra = (0 if pooled else 2 if "distilled" in model else 1) + (int(registers[1]) if registers else 0)
+    return layers, hidden, heads, inter, float(match[2]), extra
+
+
+def _parts(
+    widths: NDArray[np.float64], batch: NDArray[np.float64], side: NDArray[np.float64]
+) -> tuple[Part, ...]:
+    """Patch embedding, layers and classifier."""
+    layers, hidden, heads, inter, patch, extra = widths
     tokens = (side // patch) ** 2
-    registers = re.search(r"reg(\d)", match[3] or "")
-    extra = (0 if "gap" in model or "siglip" in model else 1) + (int(registers[1]) if registers else 0)
     shape = Shape(
         layers=layers, hidden=hidden, heads=heads, kv_heads=heads, head_dim=hidden / heads, inter=inter,
         gated=False, norm="norm", causal=False, activation="gelu",
     )  # fmt: skip
-    return _ends(batch, tokens, patch, float(hidden)) + forward(shape, batch=batch, seq=tokens + extra)
-
-
-def _ends(
-    batch: NDArray[np.float64], tokens: NDArray[np.float64], patch: float, hidden: float
-) -> tuple[Part, ...]:
-    """Patch embedding and classifier."""
     graph = kernels.gemm("bf16")
     embed = {"m": batch * tokens, "k": CHANNELS * patch**2, "n": hidden}
-    return (
-        Part(graph=graph, sizes=embed),
-        Part(graph=graph, sizes={"m": batch, "k": hidden, "n": CLASSES}),
-    )
+    classify = {"m": batch, "k": hidden, "n": np.full_like(batch, CLASSES)}
+    ends = (Part(graph=graph, sizes=embed), Part(graph=graph, sizes=classify))
+    return ends + forward(shape, batch=batch, seq=tokens + extra)
