@@ -1,7 +1,7 @@
-"""Points per second of one `estimate` call: llama-3-8b decode on an H100, random batch, context and bandwidth.
+"""Points per second of one `estimate` call: llama-3-8b decode on an H100, batch, context, bandwidth random.
 
-Every term is on (latency with tile choice and power-limited clock, energy, peak memory). The baseline, measured in the
-same run, is the same evaluator called once per point. Run: python -m benchmarks.points [points]
+Every term is on (latency with tile choice and power-limited clock, energy, peak memory). The baseline,
+measured in the same run, is the same evaluator called once per point. Run: python -m benchmarks.points [points]
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def main() -> None:
     print(f"one process    {points / single_s:12,.0f} points/s")
     print(f"two processes  {points / double_s:12,.0f} points/s")
     print(
-        f"one call per point {few / loop_s:8,.0f} points/s; arrays are {points / single_s * loop_s / few:,.0f} times faster"
+        f"one call per point {few / loop_s:8,.0f} points/s; "
+        f"arrays are {points / single_s * loop_s / few:,.0f} times faster"
     )
 
 

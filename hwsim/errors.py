@@ -1,4 +1,4 @@
-"""The one error type that commands turn into exit code 2; errors of the rooms below are `ValueError`s like it."""
+"""The error type that commands turn into exit code 2; errors of the rooms below are `ValueError`s like it."""
 
 from __future__ import annotations
 

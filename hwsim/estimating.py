@@ -1,4 +1,4 @@
-"""`hwsim.estimate`: one call from a model and a device to an `Estimate`, scalar or over arrays of design points."""
+"""`hwsim.estimate`: one call from a model and a device to an `Estimate`, scalar or over arrays of points."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from devices import Device, Stack, device as find_device, stack as find_stack
+
+from devices import Device, Stack
+from devices import device as find_device
+from devices import stack as find_stack
 from graphs.errors import GraphError
 from graphs.expressions import Environment, Expr
 from graphs.ir import OperatorGraph
 from graphs.workload import Precision
-
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.evaluate import Evaluator, Totals
@@ -51,15 +53,16 @@ def estimate(
 ) -> Any:
     """Latency, energy and memory of `model` in `phase` on `device`.
 
-    Sizes, `device.` fields in `overrides` and coefficients may be numpy arrays: they broadcast against each other
-    and every numeric field of the result has the broadcast shape. A list of devices gives a list of estimates.
-    `price` is USD per hour; `strict` refuses a graph with ops no rule knows; `warm` is a run that repeats another on
-    the same data, so that what fits on chip is still there.
+    Sizes, `device.` fields in `overrides` and coefficients may be numpy arrays: they broadcast against each
+    other and every numeric field of the result has the broadcast shape. A list of devices gives a list of
+    estimates. `price` is USD per hour; `strict` refuses a graph with ops no rule knows; `warm` is a run that
+    repeats another on the same data, so that what fits on chip is still there.
     """
     if isinstance(device, (list, tuple)):
         return [
             estimate(
-                model, one, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype, weights=weights, kv=kv,
+                model, one, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype, weights=weights,
+                kv=kv,
                 stack=stack, strict=strict, warm=warm, price=price, overrides=overrides, **symbols,
             )
             for one in device
@@ -75,7 +78,8 @@ def estimate(
     if strict and graph.unknown_ops():
         (name, module), count = next(iter(graph.unknown_ops().items()))
         raise HwsimError(
-            f"no work rule for op {name} ({count} in {module or 'the model'}); drop --strict to cost it as traffic"
+            f"no work rule for op {name} ({count} in {module or 'the model'}); "
+            "drop --strict to cost it as traffic"
         )
     warnings: list[str] = []
     precision = _precision(graph, machine_device, dtype, weights, kv, warnings)
@@ -106,7 +110,7 @@ def _by_room(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[OperatorGraph, dict[str, Array]]:
-    """The graph and a value for each of its sizes; a size its trace excludes is traced again as a plain number."""
+    """The graph and a value for each of its sizes; a size its trace excludes is traced again as a number."""
     graph = trace(model, phase=phase)
     fixed: dict[str, int] = {}
     for _ in range(len(graph.symbols) + 1):
@@ -133,12 +137,14 @@ def bind(graph: OperatorGraph, asked: Mapping[str, Any]) -> dict[str, Array]:
             if name == "batch" and np.all(np.asarray(value) == 1):
                 continue
             raise HwsimError(
-                f"{graph.model} in phase {graph.phase} has no size {name!r}; it has {', '.join(known) or 'none'}"
+                f"{graph.model} in phase {graph.phase} has no size {name!r}; "
+                f"it has {', '.join(known) or 'none'}"
             )
         values[name] = _checked(name, value)
         if known[name].how == "fixed" and np.any(values[name] != float(known[name].default.value or 0)):
             raise HwsimError(
-                f"size {name!r} of this graph is fixed at {known[name].default.text}; trace it again to change it"
+                f"size {name!r} of this graph is fixed at {known[name].default.text}; "
+                "trace it again to change it"
             )
     waiting = [name for name in known if name not in values]
     while waiting:
@@ -157,11 +163,13 @@ def bind(graph: OperatorGraph, asked: Mapping[str, Any]) -> dict[str, Array]:
         high = math.inf if size.maximum is None else environment(size.maximum)
         if np.any(values[name] < low):
             raise HwsimError(
-                f"{name}={_worst(values[name], smallest=True)} is below {graph.model}'s least {name} of {low:g}"
+                f"{name}={_worst(values[name], smallest=True)} is below "
+                f"{graph.model}'s least {name} of {low:g}"
             )
         if np.any(values[name] > high):
             raise HwsimError(
-                f"{name}={_worst(values[name], smallest=False)} is above {graph.model}'s limit of {float(np.min(high)):g}"
+                f"{name}={_worst(values[name], smallest=False)} is above "
+                f"{graph.model}'s limit of {float(np.min(high)):g}"
             )
     return values
 
@@ -233,7 +241,8 @@ def _shape(*parts: Any) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError as error:
-        raise HwsimError(f"arrays of shapes {', '.join(map(str, shapes))} do not broadcast together") from error
+        listed = ", ".join(map(str, shapes))
+        raise HwsimError(f"arrays of shapes {listed} do not broadcast together") from error
 
 
 def _array_shapes(value: Any) -> Iterator[tuple[int, ...]]:
@@ -341,7 +350,8 @@ def _result(
 
 def _datasheet_bandwidth(device: Device) -> Any:
     level = device.memory.dram or device.memory.last_level_cache
-    assert level is not None and level.bandwidth_byte_per_s is not None  # checked when the machine was built
+    assert level is not None  # checked when the machine was built
+    assert level.bandwidth_byte_per_s is not None
     return level.bandwidth_byte_per_s
 
 
@@ -449,7 +459,17 @@ def _timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[Time
         row = table.rows[index]
         bound = _row_bound(float(values.compute_s[index]), float(values.memory_s[index]), overhead)
         kind = row.operator.members[0].kind if row.operator.members else row.operator.kind
-        events.append(TimelineEvent(start_s=start, duration_s=duration, name=row.operator.name, kind=kind, module=table.graph.modules[node.module], bound=bound, live_bytes=live))  # fmt: skip
+        events.append(
+            TimelineEvent(
+                start_s=start,
+                duration_s=duration,
+                name=row.operator.name,
+                kind=kind,
+                module=table.graph.modules[node.module],
+                bound=bound,
+                live_bytes=live,
+            )
+        )
         start += duration
     return events
 

@@ -1,4 +1,4 @@
-"""What an estimate is: numbers and arrays with the names of the JSON contract, operator rows computed when asked for."""
+"""What an estimate is: numbers and arrays named as in the JSON contract, operator rows when asked for."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TimelineEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Latency, energy and memory of a workload on a device; every numeric field has the request's broadcast shape."""
+    """Latency, energy and memory of a workload on a device; numbers have the request's broadcast shape."""
 
     model: str
     device: str

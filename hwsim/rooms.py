@@ -1,4 +1,4 @@
-"""Guards the generic room names: `graphs`, `devices` and `reports` must be hwsim's own, not somebody else's."""
+"""Guards the generic room names: `graphs`, `devices` and `reports` must be hwsim's own, nobody else's."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from graphs.ir import OperatorGraph
 from graphs.trace import trace as trace_graph
-
 from hwsim.errors import HwsimError
 
 _LOADED: dict[tuple[Any, ...], OperatorGraph] = {}
@@ -23,8 +22,9 @@ def trace(
 ) -> OperatorGraph:
     """The operator graph of a model.
 
-    `model` is a built-in name, a path (`graph.json`, `file.py:factory`), a graph, or a torch module of your own,
-    which needs `inputs`: argument names and shapes, `{"x": ("batch", 128, 512)}`, and takes default `sizes`.
+    `model` is a built-in name, a path (`graph.json`, `file.py:factory`), a graph, or a torch module of your
+    own, which needs `inputs`: argument names and shapes, `{"x": ("batch", 128, 512)}`, and takes
+    default `sizes`.
     `fixed` sizes are traced as plain numbers.
     """
     if isinstance(model, OperatorGraph):

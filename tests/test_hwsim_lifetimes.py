@@ -26,7 +26,7 @@ def test_the_most_that_is_held_is_the_peak_of_the_activations(model: str, sizes:
 
 
 def test_the_logits_of_a_language_model_are_what_it_holds_at_its_end() -> None:
-    """Batch 2, one position: 2 x 128256 logits of 2 bytes, beside the last hidden state of 2 x 4096 x 2 bytes."""
+    """Batch 2, one position: 2 x 128256 logits of 2 bytes, beside the last state, 2 x 4096 x 2 bytes."""
     estimate = hwsim.estimate("llama-3-8b", "h100-sxm", phase="decode", batch=2, context=64)
     last = estimate.timeline[-1].live_bytes
     assert 2 * 128256 * 2 <= last <= 2 * 128256 * 2 + 4 * 2 * 4096 * 2
