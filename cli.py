@@ -576,6 +576,35 @@ def sweep(
 
 
 @app.command()
+def report(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR_OR_FILE",
+            help="A directory that `hwsim sweep --out` wrote, a Parquet file, or the output of "
+            "`hwsim estimate --json`.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; the suffix is the format.")
+    ] = Path("report.html"),
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="F", help="html, md, pdf or png, whatever the suffix.")
+    ] = None,
+) -> None:
+    """Turn a sweep into a page to look at: words, figures, and a table to sort and filter.
+
+    \b
+    hwsim report out/systolic --out systolic.html
+    hwsim report out/systolic --out systolic.pdf
+    """
+    from reports.writing import write_report
+
+    print(write_report(source, out, form))
+
+
+@app.command()
 def advise(
     model: Model,
     device: Annotated[

@@ -26,6 +26,14 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
+def make_folder(path: Path) -> None:
+    """The folder, where its parent is there."""
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise HwsimError(f"cannot write '{path}': {error.strerror or error}; name another path") from error
+
+
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)

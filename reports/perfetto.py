@@ -1,8 +1,8 @@
 """The timeline of an estimate as Chrome trace events, which ui.perfetto.dev and chrome://tracing open.
 
-A process per device; in it a track per engine, one for the modules, and a counter of the activations held. The
-durations on the engine tracks add up to the latency; modules are begin and end marks, so that they are not
-counted twice.
+A process per device; in it a track per engine, one for the modules, and a counter of the activations held.
+The durations on the engine tracks add up to the latency; modules are begin and end marks, so that they are
+not counted twice.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def inline_svg(figure: Figure, *, name: str, title: str, description: str) -> st
     for ax in figure.axes:
         ax.patch.set_alpha(0)
     with look():
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
