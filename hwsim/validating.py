@@ -25,6 +25,7 @@ HERE = "local"
 STACK = "eager"  # what runs: torch, one operator after the other
 MINUTES = 1.5
 _TRACED = 0.1  # of the progress; the rest is running
+_BUSY = 0.1  # share of the CPU that other programs may take without a word
 _ROOM_BYTE = 1e9  # torch itself, and what allocators hold back
 
 Progress = Callable[[float, str], None]
@@ -71,6 +72,7 @@ def validate(
         warnings += [text for text in one.warnings if text not in warnings]
     _check_memory(predicted)
     jobs = [_job(entry, one, asked) for entry, one in zip(entries, predicted, strict=True)]
+    load = _Load()
     session = run_plan(
         jobs,
         rounds=rounds,
@@ -78,12 +80,15 @@ def validate(
         threads=int(machine.compute.units),
         progress=lambda done, text: tell(_TRACED + (1 - _TRACED) * done, text),
     )
+    others = load.others_share()
+    if others > _BUSY:
+        warnings.append(f"other programs took {100 * others:.0f} % of the CPU; stop them and measure again")
     return Validation(
         device=machine.id,
         stack=STACK,
         tier=str(predicted[0].provenance["tier"]),
         host=_host(machine, session),
-        protocol=_protocol(session),
+        protocol=_protocol(session, others),
         rows=tuple(_row(*pair) for pair in zip(predicted, session.measurements, strict=True)),
         warnings=tuple(warnings),
     )
@@ -157,7 +162,29 @@ def _host(machine: Device, session: Session) -> Host:
     )
 
 
-def _protocol(session: Session) -> Protocol:
+class _Load:
+    """How much of the CPU other programs take from now on."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def others_share(self) -> float:
+        """Their part of all cores' time, from 0 to 1."""
+        whole, others = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        return min(1.0, max(0.0, others / whole)) if whole > 0 else 0.0
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        import psutil
+
+        cores, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        # guest time is counted in user time already
+        whole = sum(cores) - getattr(cores, "guest", 0.0) - getattr(cores, "guest_nice", 0.0)
+        idle = cores.idle + getattr(cores, "iowait", 0.0)
+        return whole, whole - idle - own.user - own.system
+
+
+def _protocol(session: Session, others_share: float) -> Protocol:
     return Protocol(
         timing="host clock around whole runs, warm, one after the other, interleaved over models",
         statistic="lower quartile of the windows with a quiet canary",
@@ -165,6 +192,7 @@ def _protocol(session: Session) -> Protocol:
         canary_s=session.canary_s,
         canary_limit=LIMIT,
         rounds=session.rounds,
+        others_share=others_share,
     )
 
 

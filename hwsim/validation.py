@@ -97,6 +97,7 @@ class Protocol:
     canary_s: float
     canary_limit: float
     canary: str
+    others_share: float  # of all cores' time, what other programs took while this ran
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,8 +94,9 @@ def _head(validation: Validation) -> list[str]:
     return [
         f"measured on {host.cpu}, {host.cores} cores, {byte_count(host.memory_byte)} of RAM",
         host.system,
-        f"torch {host.torch}, {host.threads} threads, {validation.stack}, {protocol.rounds} rounds, "
-        f"canary {seconds(protocol.canary_s)}",
+        f"torch {host.torch}, {host.threads} threads, {validation.stack}",
+        f"{protocol.rounds} rounds, best canary {seconds(protocol.canary_s)}; "
+        f"other programs took {percent(protocol.others_share)} of the CPU",
         f"predicted for {validation.device}: {tier}",
     ]
 

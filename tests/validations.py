@@ -15,6 +15,7 @@ PROTOCOL = Protocol(
     canary="matrix product",
     canary_s=0.01,
     canary_limit=1.15,
+    others_share=0.01,
 )
 
 
