@@ -24,6 +24,13 @@ INK, SOFT, PALE, GRID, PAPER = "#222222", "#666666", "#8A8A8A", "#E4E4E4", "#FFF
 Canvas = Figure | SubFigure
 FORMATS = (".png", ".svg", ".pdf")
 Shown = Callable[[float], str]
+# a logarithmic axis of more than so many decades -> where its marks stand within a decade
+_STEPS = (
+    (4.0, (1.0,)),
+    (2.0, (1.0, 3.0)),
+    (0.8, (1.0, 2.0, 5.0)),
+    (-1.0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)),
+)
 
 
 def look() -> AbstractContextManager[None]:
@@ -78,8 +85,8 @@ def log_axis(ax: Axes, which: str, shown: Shown, values: Sequence[float] | None 
         axis.set_ticks(list(values))
     else:
         decades = math.log10(high / low) if 0 < low < high else 1.0
-        subs = (1.0,) if decades > 4 else (1.0, 3.0) if decades > 2 else (1.0, 2.0, 5.0)
-        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        subs = next(subs for most, subs in _STEPS if decades > most)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=15))
     axis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
 
 

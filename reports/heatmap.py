@@ -24,6 +24,7 @@ _COLOURS = "cividis_r"
 _WRITTEN = 80  # cells of a plane that have their number written in
 _LABELS = 10
 _PANELS = 3
+_RULED = 24  # columns with lines between them
 
 
 def plane_drawing(study: Study, moved: Sequence[Effect]) -> Drawing | None:
@@ -90,7 +91,9 @@ def _draw_panel(ax: Axes, one: Plane, objective: Objective, norm: LogNorm) -> An
     lines, columns = one.values.shape
     edges = (np.arange(columns + 1) - 0.5, np.arange(lines + 1) - 0.5)
     masked = np.ma.masked_invalid(one.values)
-    mesh = ax.pcolormesh(*edges, masked, norm=norm, cmap=_COLOURS, edgecolors=PAPER, linewidth=0.4)
+    mesh = ax.pcolormesh(
+        *edges, masked, norm=norm, cmap=_COLOURS, edgecolors=PAPER, linewidth=0.4 if columns <= _RULED else 0
+    )
     for line, column in zip(*np.nonzero(~one.fits & np.isfinite(one.values)), strict=True):
         box = Rectangle((column - 0.5, line - 0.5), 1, 1, fill=False, hatch="xxx", edgecolor=INK, linewidth=0)
         box.set_alpha(0.5)

@@ -36,8 +36,9 @@ def front_drawing(study: Study) -> Drawing | None:
     return Drawing(
         name="front",
         title="Trade-off",
-        caption=f"{sentence(names)} of every design{where(study.held)}. The line joins those that no other "
-        "beats in both; bars through its points are 80 % intervals of the latency.",
+        caption=f"{sentence(names)} of every design{where(study.held)}. Black are those no other beats in "
+        f"{'both' if len(study.objectives) == 2 else 'every objective'}"
+        f"{', with 80 % intervals of their latency' if _with_intervals(study, answers) else ''}.",
         description=f"Scatter plot of {names}. {' '.join(lines)}",
         width=9.2 if len(answers) > 1 else 7.4,
         height=4.6,
@@ -157,10 +158,15 @@ def _draw_front(ax: Axes, study: Study, answer: Answer, x: NDArray[Any], y: NDAr
         side = "post" if first.largest == second.largest and not first.largest else "pre"
         ax.plot(x[at][order], y[at][order], color=INK, lw=1.2, drawstyle=f"steps-{side}", zorder=3)
     ax.plot(x[at], y[at], color=INK, ls="none", marker="o", ms=3, zorder=4)
-    if study.objectives[0].name == "latency_s" and at.size <= _WHISKERS and study.has("latency_low_s"):
+    if _with_intervals(study, [answer]):
         low, high = study.columns["latency_low_s"][at], study.columns["latency_high_s"][at]
         ax.hlines(y[at], low, high, color=INK, lw=0.6, alpha=0.5, zorder=2)
     _name_points(ax, study, at, x, y)
+
+
+def _with_intervals(study: Study, answers: Sequence[Answer]) -> bool:
+    few = min(answer.front.size for answer in answers) <= _WHISKERS
+    return few and study.objectives[0].name == "latency_s" and study.has("latency_low_s", "latency_high_s")
 
 
 def _name_points(ax: Axes, study: Study, front: NDArray[np.intp], x: NDArray[Any], y: NDArray[Any]) -> None:
