@@ -80,10 +80,12 @@ def numeric_axis(key: str, spec: AxisSpec, device: Device) -> Axis:
     low, high = number(spec.start), number(spec.stop)
     if not low < high or (low <= 0 and (log or spec.doubling)):
         above = "0 < from < to" if log or spec.doubling else "from < to"
-        raise HwsimError(f"axis '{key}' runs from {spec.start} to {spec.stop}; it needs {above}")
+        raise HwsimError(
+            f"axis '{key}' runs from {_written(spec.start)} to {_written(spec.stop)}; it needs {above}"
+        )
     if spec.sampled:
         if multiple and math.floor(high / multiple) < math.ceil(low / multiple):
-            raise HwsimError(f"axis '{key}' has no multiple of {multiple:g} from {spec.start} to {spec.stop}")
+            raise HwsimError(f"axis '{key}' has no multiple of {multiple:g} from {low:g} to {high:g}")
         return Axis(
             names=names, dimension=unit, low=low, high=high, log=log, multiple=multiple, times=spec.times
         )
@@ -145,12 +147,17 @@ def _range(key: str, low: float, high: float, step: float | None, spec: AxisSpec
     if step is not None:
         if step <= 0 or (high - low) / step > MOST:
             raise HwsimError(
-                f"axis '{key}' has step {spec.step}; it must be above 0 and give at most {MOST} values"
+                f"axis '{key}' has step {_written(spec.step)}; "
+                f"it must be above 0 and give at most {MOST} values"
             )
         return np.asarray(low + step * np.arange(math.floor((high - low) / step + 1e-9) + 1))
     count = spec.count or 1
     spaced: Any = np.geomspace if spec.scale == "log" else np.linspace
     return np.asarray(spaced(low, high, count), dtype=np.float64)
+
+
+def _written(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number(key: str, value: Any, unit: str) -> float:

@@ -21,7 +21,11 @@ from hwsim.sweeps.result import Table
 from hwsim.sweeps.store import SCHEMA
 from hwsim.version import VERSION
 
-ROOMS = ("hwsim", "graphs", "devices")
+# Sources that price points. What they read (graphs, devices, coefficients) is hashed as it is used.
+SOURCES = (
+    *("hwsim", "hwsim/engines", "hwsim/sweeps", "devices"),
+    *("graphs", "graphs/expressions", "graphs/work", "graphs/passes"),
+)
 LIBRARIES = ("numpy", "scipy")
 
 
@@ -43,19 +47,22 @@ def document(plan: Plan, table: Table) -> dict[str, Any]:
         "table": asdict(table),
         "warnings": plan.warnings,
     }
-    content = {**found, "priced": [_priced(case) for case in plan.cases]}
+    content = {
+        **found,
+        "graphs": [[*name, _graph_hash(graph)] for name, graph in sorted(plan.graphs.items())],
+        "priced": [_priced(case) for case in plan.cases],
+    }
     return {**found, "fingerprint": _hash(json.dumps(content, sort_keys=True))}
 
 
 @cache
 def tool_hash() -> str:
-    """Hash of the sources and data that price points."""
+    """Hash of the sources that price points."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    for room in ROOMS:
-        for path in sorted((root / room).rglob("*")):
-            if path.suffix in (".py", ".toml"):
-                digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    for folder in SOURCES:
+        for path in sorted((root / folder).glob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

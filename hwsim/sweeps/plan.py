@@ -59,7 +59,8 @@ class Case:
     """
 
     labels: Mapping[str, str]
-    asked: Mapping[str, str]  # the same before the model's own dtype was looked up
+    asked: Mapping[str, str]  # the same as the spec writes it
+    found: Mapping[str, str]  # what models, devices and dtypes turned out to be
     workloads: tuple[Workload, ...]
     device: Device
     stack: Stack
@@ -159,6 +160,7 @@ def make_plan(spec: SweepSpec, trace_all: Tracer | None = None) -> Plan:
                 raise
             what = ", ".join(f"{value}" for value in labels.values())
             warnings.append(f"left out {what}: {error}")
+    cases = _named(cases)
     if not cases:
         raise HwsimError(f"no combination of this sweep is possible: {warnings[0].partition(': ')[2]}")
     axes = tuple(name for axis in cases[0].space.axes for name in axis.names)
@@ -193,6 +195,8 @@ def make_plan(spec: SweepSpec, trace_all: Tracer | None = None) -> Plan:
 def _chunk_points(spec: SweepSpec, objectives: int) -> int:
     if spec.search is not None:
         return spec.search.round(objectives)
+    if spec.chunk is not None:
+        return spec.chunk
     return SOBOL_CHUNK if spec.sample is not None and spec.sample.method == "sobol" else CHUNK
 
 
@@ -278,6 +282,7 @@ def _case(
     return Case(
         labels=labels,
         asked=labels,
+        found=labels,
         workloads=workloads,
         device=machine,
         stack=stack if isinstance(stack, Stack) else find_stack(stack),
@@ -352,21 +357,37 @@ def _plain_number(name: str, value: Any, device: Device) -> Any:
     return value
 
 
+def _named(cases: Sequence[Case]) -> list[Case]:
+    """Cases labelled by what models and devices call themselves instead of by paths, where these
+    still differ.
+    """
+    found = list(cases)
+    for name in ("model", "device"):
+        names = {case.asked[name]: case.found[name] for case in cases}
+        if len(set(names.values())) == len(names):
+            found = [replace(case, labels={**case.labels, name: names[case.asked[name]]}) for case in found]
+    return found
+
+
 def _probed(case: Case, spec: SweepSpec, warnings: list[str]) -> Case:
     """The case, after its extreme points were priced: what is wrong shows before anything is written."""
     from hwsim.sweeps.chunk import estimates
     from hwsim.sweeps.possible import possible
 
-    dtypes = []
+    found: list[Estimate] = []
     for high in (False, True):
         values = case.named(case.space.corner(high=high))
         if spec.impossible == "skip" and not np.all(possible(case, values, 1)):
             continue
-        found: list[Estimate] = estimates(case, values, spec.hourly_price)
+        found = estimates(case, values, spec.hourly_price)
         warnings += [text for one in found for text in one.warnings]
-        dtypes = [one.dtype for one in found]
-    label = "+".join(dict.fromkeys(dtypes)) or case.labels["dtype"]
-    return replace(case, labels={**case.labels, "dtype": label})
+    if not found:
+        return case
+    said = {
+        name: "+".join(dict.fromkeys(getattr(one, name) for one in found))
+        for name in ("model", "device", "dtype")
+    }
+    return replace(case, labels={**case.labels, "dtype": said["dtype"]}, found={**case.asked, **said})
 
 
 __all__ = ["Case", "Chunk", "Plan", "Workload", "estimate", "make_plan"]

@@ -147,6 +147,7 @@ class SweepSpec(_Part):
     keep: Literal["all", "feasible"] = "all"
     price: str | float | None = None
     impossible: Literal["refuse", "skip"] = "refuse"
+    chunk: int | None = Field(None, ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _whole_request(self) -> SweepSpec:
@@ -187,11 +188,9 @@ class SweepSpec(_Part):
 
     def document(self) -> dict[str, Any]:
         """The spec as plain lists and numbers; objects of the caller's stand there by name."""
-        return {
-            name: _plain(value)
-            for name, value in self.model_dump(by_alias=True, exclude_defaults=True).items()
-            if value is not None
-        }
+        plain = _plain(self)
+        assert isinstance(plain, dict)  # of a model
+        return plain
 
 
 def with_flags(path: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,6 +267,14 @@ def _from_text(text: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        given = {
+            field.alias or name: getattr(value, name)
+            for name, field in fields.items()
+            if name in value.model_fields_set
+        }
+        return {name: _plain(one) for name, one in given.items() if one is not None}
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
