@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from graphs.serial import SCHEMA, load_graph, to_json
 if TYPE_CHECKING:
     from torch import nn
 
+    from graphs.expressions import Expr
     from graphs.inputs import Example
     from graphs.tracing.symbolic import Subject
 
@@ -62,12 +63,16 @@ def trace_module(
     example: Example,
     *,
     symbols: Mapping[str, SizeSymbol],
+    guards: Sequence[Expr] = (),
     name: str = "module",
     phase: str = "forward",
     dtype: str = "fp32",
     fixed: Mapping[str, int] | None = None,
 ) -> OperatorGraph:
-    """Trace a module of your own (or a function that builds one) called as `example` says; never cached."""
+    """Trace a module of your own (or a function that builds one) called as `example` says; never cached.
+
+    `guards` are conditions between the sizes that the module relies on.
+    """
     from torch import nn
 
     from graphs.tracing.symbolic import TORCH_DTYPES, Subject
@@ -81,6 +86,7 @@ def trace_module(
         build=(lambda: module) if isinstance(module, nn.Module) else module,
         example=example,
         symbols=symbols,
+        guards=tuple(guards),
     )
     return _traced(subject, fixed)
 

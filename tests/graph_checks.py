@@ -20,18 +20,24 @@ def built_in(name: str, phase: str) -> OperatorGraph:
     return trace(name, phase=phase)
 
 
-@functools.cache
-def shrunken(name: str, phase: str, changes: tuple[tuple[str, Any], ...]) -> OperatorGraph:
-    """The graph of a built-in family with some config values changed."""
+def shrunken(
+    name: str, phase: str, *, fixed: Mapping[str, int] | None = None, **changes: Any
+) -> OperatorGraph:
+    """The graph of a built-in family with some config values changed; `fixed` sizes are plain numbers."""
+    from graphs.tracing.symbolic import used_symbols
+
     entry = catalog.find(name)
     module = catalog.load(entry)
-    config = {**entry.config, **dict(changes)}
+    config = {**entry.config, **changes}
+    example = module.example(config, phase)
     return trace_module(
         lambda: module.build(config),
-        module.example(config, phase),
-        symbols=catalog.size_symbols(entry, phase),
+        example,
+        symbols=used_symbols(example, catalog.size_symbols(entry, phase)),
+        guards=catalog.guard_conditions(entry, phase),
         name=name,
         phase=phase,
+        fixed=fixed,
     )
 
 
