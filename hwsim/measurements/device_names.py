@@ -17,17 +17,22 @@ _NOISE = (
 )  # fmt: skip
 
 
-def device_called(text: str) -> str:
-    """The id of the one device that is called so, or the text itself, for the catalogue to refuse."""
-    found = _index().get(_bare(text), set())
+def device_called(text: str, *, cpu: bool = False) -> str:
+    """The id of the one device that is called so, or the text itself, for the catalogue to refuse.
+
+    A chip with a CPU and a GPU profile is its GPU unless the CPU is asked for.
+    """
+    found = _index(cpu).get(_bare(text), set())
     return next(iter(found)) if len(found) == 1 else text
 
 
 @cache
-def _index() -> dict[str, set[str]]:
-    """Bare names of every device; a GeForce may go without its RTX."""
+def _index(cpu: bool) -> dict[str, set[str]]:
+    """Bare names of all CPUs, or of all other devices; a GeForce may go without its RTX."""
     found: dict[str, set[str]] = {}
     for one in devices():
+        if (one.kind == "cpu") != cpu:
+            continue
         for name in (one.id.replace("-", " "), *one.aliases):
             bare = _bare(name)
             for key in {bare, re.sub(r"^(?:rtx|rx|gtx) (?=\d{4})", "", bare)}:

@@ -175,7 +175,11 @@ def _price(
         return
     try:
         seconds, low, high, joules = _priced(made, question, machine, at)
-    except _OURS as error:
+    except Exception as error:
+        # one question that fails must not take the other rows of a file with it: the note says what happened
+        if not isinstance(error, _OURS):
+            _refuse(made, question.rows[at], f"hwsim failed: {type(error).__name__}: {error}", question.op)
+            return
         tries[0] -= 1
         if at.size == 1 or tries[0] < 0:
             _refuse(made, question.rows[at], str(error), question.op)
