@@ -97,7 +97,7 @@
   inputs.forEach((input) => input.addEventListener("input", filtered));
   ["search", "only-usable", "only-front"].forEach((id) => byId(id).addEventListener("input", filtered));
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("reset").addEventListener("click", reset);
+  byId("show-all").addEventListener("click", reset);
   byId("more").addEventListener("click", () => { shown += 5 * PAGE; draw(); });
   // all rows are printed that the style sheet lets through, whatever page is shown
   window.addEventListener("beforeprint", () => { shown = Math.max(shown, PAGE); draw(); });
