@@ -700,14 +700,14 @@ def trace(
 @app.command()
 def validate(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="MODEL...",
             help="Names from `hwsim models`.",
             autocompletion=_complete_model,
             show_default=False,
         ),
-    ],
+    ] = None,
     device: Annotated[
         str, typer.Option("--device", "-d", metavar="DEV", help="The machine to run on: local.")
     ] = "local",
@@ -735,14 +735,30 @@ def validate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what was measured and predicted as CSV.")
     ] = None,
+    measurements: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Answer a table of measurements (.csv or .csv.gz); runs nothing."),
+    ] = None,
+    layouts: Annotated[
+        bool, typer.Option("--layouts", help="List the tables that are known, by their columns.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run models on this machine with torch and show what was measured beside what is predicted.
 
+    With --measurements the measured side is a file, recognised by its columns.
+
     \b
     hwsim validate bert-base gpt2 vit-b-16 -d local
     hwsim validate gpt2 --phase decode --context 512 --minutes 0.5
+    hwsim validate --measurements gemm.csv.gz --out predictions.csv --plot parity.png
     """
+    if layouts:
+        _show_layouts(as_json)
+        return
+    if measurements is not None:
+        _validate_file(measurements, models, out, plot, as_json)
+        return
     import hwsim
     from reports.files import write_text
     from reports.parity import draw_validation, figure_paths
@@ -752,7 +768,7 @@ def validate(
     figures = () if as_json and plot is None else figure_paths(wanted)
     with progress_bar() as progress:
         found = hwsim.validate(
-            models,
+            models or [],
             device,
             phase=phase,
             batch=batch,
@@ -780,6 +796,43 @@ def validate(
         draw_validation(found, wanted)
     if figures and not as_json:
         _show("", f"figures: {', '.join(map(str, figures))}")
+
+
+def _validate_file(
+    measurements: Path, models: list[str] | None, out: Path | None, plot: Path | None, as_json: bool
+) -> None:
+    """Answer every row of a table of measurements."""
+    from hwsim.errors import HwsimError
+    from hwsim.measurements.judging import document, judge
+    from hwsim.measurements.predicting import predict
+    from hwsim.measurements.writing import write_predictions
+
+    if models:
+        raise HwsimError(f"--measurements answers a file and runs nothing; leave out {' '.join(models)}")
+    made = predict(measurements)
+    judged = judge(made)
+    if out is not None:
+        write_predictions(made, out)
+    if plot is not None:
+        from reports.measured_plot import draw_measured
+
+        draw_measured(made, plot)
+    if as_json:
+        _print_json(document(made, judged))
+    else:
+        from reports.measured import measured_tables
+
+        _show(measured_tables(made, judged))
+
+
+def _show_layouts(as_json: bool) -> None:
+    from hwsim.measurements.predicting import layouts
+    from reports.measured import layouts_record, layouts_table
+
+    if as_json:
+        _print_json(layouts_record(layouts()))
+    else:
+        _show(layouts_table(layouts()))
 
 
 def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:
