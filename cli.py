@@ -760,15 +760,20 @@ def validate(
         _validate_file(measurements, models, out, plot, as_json)
         return
     import hwsim
+    from hwsim.errors import HwsimError
     from reports.files import write_text
     from reports.parity import draw_validation, figure_paths
     from reports.progress import progress_bar
 
+    if not models:
+        raise HwsimError(
+            "Missing argument 'MODEL...'; see `hwsim validate --help`, or give --measurements FILE"
+        )
     wanted = plot or Path(f"validation-{device}.png")
     figures = () if as_json and plot is None else figure_paths(wanted)
     with progress_bar() as progress:
         found = hwsim.validate(
-            models or [],
+            models,
             device,
             phase=phase,
             batch=batch,
