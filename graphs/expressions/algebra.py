@@ -226,13 +226,22 @@ def _identity(op: str, left: Expr, right: Expr) -> Expr | None:
         return right
     if op in ("-", "+") and right.value == 0:
         return left
-    if op in ("/", "//", "*") and right.value == 1:
+    if right.value == 1 and (op in ("/", "*") or (op == "//" and _is_whole(left))):
         return left
     if op == "-" and left is right:
         return number(0)
     if op in ("min", "max") and left is right:
         return left
     return None
+
+
+def _is_whole(expr: Expr) -> bool:
+    """Whether the value is a whole number wherever all sizes are."""
+    if expr.op in ("sym", "//", "ceil"):
+        return True
+    if expr.op == "num":
+        return isinstance(expr.value, int)
+    return expr.op in ("+", "-", "*", "%", "min", "max") and all(map(_is_whole, expr.args))
 
 
 def _parts(op: str, expr: Expr) -> list[Expr]:

@@ -16,7 +16,7 @@ from graphs.expressions import Expr, evaluate, number
 from graphs.ir import OperatorGraph, SizeSymbol
 from graphs.tracing.recorder import TraceBudget
 from graphs.tracing.sizes import Inexpressible
-from graphs.tracing.solve import sampled_sizes, solve
+from graphs.tracing.solve import same_ops, sampled_sizes, solve
 from graphs.tracing.symbolic import Subject
 from graphs.tracing.verify import Bound, accepted
 
@@ -47,20 +47,33 @@ def trace_subject(
 def _by_some_road(
     subject: Subject, free: list[str], to_solve: list[str], given: dict[str, int]
 ) -> OperatorGraph:
+    affordable = MOST_SOLVED
     try:
         return _graph(subject, free, to_solve, given)
-    except TraceBudget:
-        stuck, affordable = free, 1
+    except TraceBudget as failure:
+        stuck, affordable, why = free, 1, str(failure)
     except (Bound, Inexpressible) as failure:
-        stuck, affordable = [name for name in free if name in failure.names] or free, MOST_SOLVED
-        if not stuck:
-            raise
+        stuck, why = [name for name in free if name in failure.names] or free, str(failure)
+    except GraphError as failure:
+        _runs_at_defaults(subject, given)
+        stuck, why = free, str(failure)
+    if not stuck:
+        raise GraphError(why)
     rest = [name for name in free if name not in stuck]
+    reasons = {f"{name} not symbolic because": why for name in stuck}
     if len(to_solve) + len(stuck) <= affordable:
-        return _by_some_road(subject, rest, to_solve + stuck, given)
+        graph = _by_some_road(subject, rest, to_solve + stuck, given)
+        return replace(graph, provenance={**graph.provenance, **reasons})
     at_default = {name: round(default_values(subject.symbols, given)[name]) for name in stuck}
     graph = _by_some_road(subject, rest, to_solve, {**given, **at_default})
-    return replace(graph, symbols=(*graph.symbols, *_fixed_symbols(subject, at_default)))
+    symbols = (*graph.symbols, *_fixed_symbols(subject, at_default))
+    return replace(graph, symbols=symbols, provenance={**graph.provenance, **reasons})
+
+
+def _runs_at_defaults(subject: Subject, given: Mapping[str, int]) -> None:
+    """Raise what the module itself has against plain numbers; otherwise symbols were the trouble."""
+    defaults = default_values(subject.symbols, given)
+    accepted(subject, {}, {name: round(value) for name, value in defaults.items()})
 
 
 def _graph(subject: Subject, free: list[str], to_solve: list[str], given: dict[str, int]) -> OperatorGraph:
@@ -72,8 +85,11 @@ def _graph(subject: Subject, free: list[str], to_solve: list[str], given: dict[s
     default = round(default_values(subject.symbols, given)[name])
     reason: GraphError | None = None
     for sizes in sampled_sizes(size, default, given):
+        graphs: list[OperatorGraph] = []
         try:
-            graphs = [_graph(subject, free, others, {**given, name: at}) for at in sizes]
+            for at in sizes:
+                graphs.append(_graph(subject, free, others, {**given, name: at}))
+                same_ops(name, sizes, graphs)
             return solve(name, size, sizes, graphs)
         except Inexpressible:
             raise

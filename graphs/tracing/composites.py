@@ -73,7 +73,7 @@ def _attention(
     operands = [recorder.operand(t) for t in (query, key, value)]
     if mask is not None:
         operands.append(recorder.operand(mask))
-        kind = "causal" if recorder.is_causal_mask(mask) else "tensor"
+        kind = "causal" if recorder.masks.is_causal(operands[-1]) else "tensor"
     q, k, v = (o.shape for o in operands[:3])
     heads = q[-3] if len(q) > 2 else number(1)
     dims = (

@@ -14,6 +14,7 @@ from torch import nn
 from graphs.errors import GraphError
 from graphs.expressions import Expr, evaluate
 from graphs.ir import ACTIVATION, BUFFER, INPUT, KV, WEIGHT, Operator, OpNode, Storage, TensorSpec
+from graphs.tracing.masks import Masks
 from graphs.tracing.sizes import SizeReader
 from graphs.tracing.torch_private import (
     FakeTensorMode,
@@ -33,18 +34,6 @@ DTYPE_NAMES = {
     torch.complex128: "complex128", torch.float8_e4m3fn: "fp8", torch.float8_e5m2: "fp8",
 }  # fmt: skip
 TENSOR = "tensor"  # stands for a tensor among the plain arguments of a call
-# ops that make a matrix of one value -> where that value stands among their arguments (None: it is 1)
-_FILLS = {
-    "ones": None,
-    "new_ones": None,
-    "ones_like": None,
-    "full": 1,
-    "new_full": 2,
-    "full_like": 1,
-    "fill": 1,
-}
-# (cut, value): True at and below the diagonal, or -inf above it, hides the future; the diagonal's offset
-_KEPT_ABOVE = {("tril", 1.0): 0, ("triu", float("-inf")): 1}
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -81,6 +70,7 @@ class Recorder(TorchDispatchMode):
     def __init__(self, reader: SizeReader, mode: FakeTensorMode, budget_s: float | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reader = reader
+        self.masks = Masks(reader)
         self.nodes: list[OpNode] = []
         self.storages: list[_Live] = []
         self.modules: list[str] = [""]
@@ -95,8 +85,6 @@ class Recorder(TorchDispatchMode):
         self._operators: dict[Any, Operator] = {}
         self._mode = mode
         self._twins: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._fill: dict[int, float] = {}
-        self._causal: set[int] = set()
 
     # -- storages --
 
@@ -150,10 +138,6 @@ class Recorder(TorchDispatchMode):
             self._twins[id(constant)] = (constant, made)
             self._storage(made, BUFFER)
         return self._twins[id(constant)][1]
-
-    def is_causal_mask(self, tensor: torch.Tensor) -> bool:
-        """Whether the tensor is (a view of) a mask that hides exactly the positions after each query."""
-        return self._storage(tensor) in self._causal
 
     # -- modules --
 
@@ -243,7 +227,7 @@ class Recorder(TorchDispatchMode):
         call = Call(name, inputs, outputs, tuple(plain), {k: self._plain(v) for k, v in kwargs.items()})
         rule = aten_rule(f"{name}.{func._overloadname}") or aten_rule(name)
         self.add(name, rule(call) if rule else Canonical("unknown"), inputs, outputs)
-        self._follow_masks(name, inputs, outputs, args, results)
+        self.masks.follow(name, inputs, outputs, args, results)
         return out
 
     def _faked(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -256,7 +240,7 @@ class Recorder(TorchDispatchMode):
             return [self._plain(v) for v in value]
         return TENSOR if isinstance(value, torch.Tensor) else value
 
-    # -- KV cache and masks --
+    # -- KV cache --
 
     def _is_append(self, inputs: tuple[Operand, ...]) -> bool:
         """Whether new values are put behind a whole cache; a part of one is copied like anything else."""
@@ -274,26 +258,6 @@ class Recorder(TorchDispatchMode):
         self.storages[cache.storage].elements = spec.elements
         made = Canonical("kv_append", (("new", new.spec.elements),))
         self.add("aten.cat", made, inputs, (Operand(spec, cache.storage),))
-
-    def _follow_masks(
-        self, name: str, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], args: Any, results: Any
-    ) -> None:
-        """Keep track of constant matrices and of the causal masks cut out of them."""
-        source = self._fill.get(inputs[0].storage) if inputs else None
-        for out in outputs:  # whatever was known of these, it is overwritten now
-            self._fill.pop(out.storage, None)
-            self._causal.discard(out.storage)
-        base = name.removeprefix("aten.").rstrip("_")
-        if base in _FILLS:
-            place = _FILLS[base]
-            value = 1 if place is None else args[place]
-            if isinstance(value, (bool, int, float)):
-                self._fill[outputs[0].storage] = float(value)
-        elif source is not None and (base, source) in _KEPT_ABOVE and len(results[0].shape) >= 2:
-            diagonal = args[1] if len(args) > 1 else 0
-            later = results[0].shape[-1] - results[0].shape[-2]
-            if self.reader.size(later - diagonal + _KEPT_ABOVE[base, source]).is_zero:
-                self._causal.add(outputs[0].storage)
 
     def finished(self) -> tuple[tuple[OpNode, ...], tuple[Storage, ...]]:
         """Nodes and storages; what is still alive lives to the end."""

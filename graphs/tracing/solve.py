@@ -18,7 +18,7 @@ class Unsolved(GraphError):
 
 
 SAMPLES = 3  # decide a quadratic; the others verify it
-_SPREAD = (9, 14, 23, 40, 1021)  # no common factor, so that rounding to tiles of any size would show
+_SPREAD = (2, 7, 12, 23, 1021)  # no common factor, so that rounding to tiles of any size would show
 _MULTIPLES = (1, 2, 3, 7)
 
 
@@ -27,15 +27,23 @@ def sampled_sizes(size: SizeSymbol, default: int, given: Mapping[str, float]) ->
     low = int(size.minimum.value or 0)
     limit = size.maximum
     high = evaluate(limit, given) if limit is not None and limit.symbols <= given.keys() else inf
-    if low < _SPREAD[0]:
+    if low <= _SPREAD[0]:
         spread = sorted({at for at in (*_SPREAD, default) if _SPREAD[0] <= at <= high})
         if len(spread) > SAMPLES:
             yield spread
-    for step in (max(low, 16) if low < _SPREAD[0] else low, default, low):
+    for step in dict.fromkeys((low, default, 16)):
         multiples = [step * factor for factor in _MULTIPLES]
-        if step > 1 and multiples[-1] <= high:
+        if step > 2 and multiples[0] >= low and multiples[-1] <= high:
             yield multiples
-            return
+
+
+def same_ops(name: str, sizes: Sequence[int], graphs: Sequence[OperatorGraph]) -> None:
+    """Refuse the latest graph, traced at `sizes[len(graphs) - 1]`, when it has other ops than the first."""
+    if len(graphs) > 1 and _skeleton(graphs[-1]) != _skeleton(graphs[0]):
+        at = sizes[len(graphs) - 1]
+        raise Unsolved(
+            f"{graphs[0].model} runs other ops at {name}={at} than at {name}={sizes[0]}; fix it with --set"
+        )
 
 
 def solve(
@@ -43,11 +51,6 @@ def solve(
 ) -> OperatorGraph:
     """One graph with `name` open, from graphs traced at `sizes`; those after the first three only verify."""
     first = graphs[0]
-    for other, at in zip(graphs[1:], sizes[1:], strict=True):
-        if _skeleton(other) != _skeleton(first):
-            raise Unsolved(
-                f"{first.model} runs other ops at {name}={at} than at {name}={sizes[0]}; fix it with --set"
-            )
     merger = _Merger(name, list(sizes))
     nodes = tuple(merger.node([g.nodes[i] for g in graphs]) for i in range(len(first.nodes)))
     storages = tuple(merger.storage([g.storages[i] for g in graphs]) for i in range(len(first.storages)))

@@ -33,7 +33,7 @@ class Bound(Exception):
     """Sizes that torch tied to a number or to each other, or whose trace holds nowhere else."""
 
     def __init__(self, names: frozenset[str]) -> None:
-        super().__init__(", ".join(sorted(names)))
+        super().__init__(f"torch ties {', '.join(sorted(names))} to a number, or they hold at one size only")
         self.names = names
 
 
@@ -46,6 +46,9 @@ def accepted(subject: Subject, hints: Sizes, fixed: Sizes) -> OperatorGraph:
     if not hints:
         return graph
     graph = replace(graph, guards=tuple(g for g in graph.guards if not _always(graph, g)))
+    pinned = frozenset(name for guard in graph.guards for name in guard.symbols if _pins(guard, hints))
+    if pinned:
+        raise Bound(pinned)
     boundary = _boundary_guards(graph)
     elsewhere = _elsewhere(subject, graph, hints, fixed, frozenset(boundary))
     verified = _verified_points(subject, graph, elsewhere, fixed, boundary)
@@ -56,8 +59,12 @@ def accepted(subject: Subject, hints: Sizes, fixed: Sizes) -> OperatorGraph:
         """Whether only a trace at several small sizes at once can speak for the pattern."""
         return len(graph.nodes) > LARGE or not _allowed(subject, {**fixed, **elsewhere, **dict(pattern)})
 
-    holds = {g for g, patterns in boundary.items() if all(_covered(p, verified, joint(p)) for p in patterns)}
-    kept = tuple(g for g in graph.guards if g not in holds)
+    def settled(pattern: Pattern) -> bool:
+        return _excluded(graph, pattern, boundary) or _covered(pattern, verified, joint(pattern))
+
+    open_patterns = {g: [p for p in patterns if not settled(p)] for g, patterns in boundary.items()}
+    needed = _needed(open_patterns)
+    kept = tuple(g for g in graph.guards if g in needed or g not in boundary)
     return replace(graph, guards=kept, provenance={**graph.provenance, "verified": verified})
 
 
@@ -92,6 +99,16 @@ def _always(graph: OperatorGraph, guard: Expr) -> bool:
         return False
     values = np.arange(int(symbol.minimum.value or 0), int(highest) + 1)
     return bool(np.all(evaluate(guard, {name: values})))
+
+
+def _pins(guard: Expr, hints: Sizes) -> bool:
+    """Whether a guard on one size holds only near its hint, as where a count was made an int."""
+    if len(guard.symbols) != 1:
+        return False
+    (name,) = guard.symbols
+    values = np.arange(8 * hints[name] + 64)
+    holding = values[np.broadcast_to(evaluate(guard, {name: values}), values.shape)]
+    return bool(np.all((holding > 0.7 * hints[name]) & (holding < 1.4 * hints[name])))
 
 
 def _smallest(graph: OperatorGraph, name: str) -> int:
@@ -153,6 +170,25 @@ def _verified_points(
 def _allowed(subject: Subject, point: Sizes) -> bool:
     """Whether the model's own conditions hold at `point`."""
     return all(bool(evaluate(g, point)) for g in subject.guards if g.symbols <= point.keys())
+
+
+def _needed(open_patterns: Mapping[Expr, list[Pattern]]) -> set[Expr]:
+    """Guards that shut out what is not known to hold, without those that say no more than simpler ones."""
+    needed: set[Expr] = set()
+    shut_out: list[Pattern] = []
+    for guard in sorted(open_patterns, key=lambda g: (len(g.symbols), len(g.text))):
+        new = [p for p in open_patterns[guard] if not any(set(known) <= set(p) for known in shut_out)]
+        if new:
+            needed.add(guard)
+            shut_out += new
+    return needed
+
+
+def _excluded(graph: OperatorGraph, pattern: Pattern, boundary: Mapping[Expr, list[Pattern]]) -> bool:
+    """Whether another guard, which stays, shuts the pattern out."""
+    point = dict(pattern)
+    staying = (guard for guard in graph.guards if guard not in boundary and guard.symbols <= point.keys())
+    return any(not evaluate(guard, point) for guard in staying)
 
 
 def _covered(pattern: Pattern, verified: Sequence[Sizes], joint: bool) -> bool:

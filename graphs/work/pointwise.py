@@ -14,6 +14,7 @@ COSTS: dict[str, tuple[int, int]] = {
     "float_power": (1, 1), "frac": (1, 0), "hardshrink": (2, 0), "heaviside": (2, 0), "hypot": (3, 1),
     "isfinite": (1, 0), "isneginf": (1, 0), "isposinf": (1, 0), "logaddexp": (3, 2), "logaddexp2": (3, 2),
     "nan_to_num": (3, 0), "normal": (4, 2), "_prelu_kernel": (2, 0), "rad2deg": (1, 0), "randint": (3, 0),
+    "randperm": (3, 0),
     "randint_like": (3, 0), "random": (3, 0), "selu": (3, 1), "sgn": (1, 0), "signbit": (1, 0),
     "sinc": (1, 2), "softshrink": (3, 0), "true_divide": (0, 1), "uniform": (3, 0),
     "abs": (1, 0), "add": (1, 0), "addcmul": (3, 0), "addcdiv": (2, 1), "bitwise_and": (1, 0),
