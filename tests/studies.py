@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwsim.studies.gathering import study_of
+from hwsim.studies.gathering import Rows, study_of
 from hwsim.studies.study import Study
 
 Columns = dict[str, NDArray[Any]]
@@ -78,8 +78,8 @@ def table(device: NDArray[Any], batch: NDArray[Any], bandwidth: NDArray[Any], **
 def study(columns: Columns, *, batches: int = 1, spec: Mapping[str, Any] | None = None) -> Study:
     """The study of a table that is read in so many batches."""
     rows = np.array_split(np.arange(len(columns["latency_s"])), batches)
-    return study_of(
-        lambda: ({name: column[at] for name, column in columns.items()} for at in rows),
-        name="by hand",
-        spec=spec,
+    table = Rows(
+        columns=tuple(columns),
+        read=lambda names: ({name: columns[name][at] for name in names} for at in rows),
     )
+    return study_of(table, name="by hand", spec=spec)

@@ -338,4 +338,4 @@ def test_arrays_in_json_are_refused(tmp_path: Path) -> None:
 def test_a_table_without_results_is_refused() -> None:
     axes_only = {"batch": np.arange(3.0)}
     with pytest.raises(HwsimError, match="this is no sweep's table"):
-        gathering.study_of(lambda: iter([axes_only]), name="x")
+        gathering.study_of(gathering.in_memory(axes_only), name="x")

@@ -24,29 +24,45 @@ from hwsim.sweeps.pareto import front
 from hwsim.sweeps.together import EACH
 
 Columns = dict[str, NDArray[Any]]
-Batches = Callable[[], Iterator[Columns]]
 KEPT = 50_000  # rows of a larger table that are kept
 FITS = "fits"
+_COUNTED = (FITS, FEASIBLE, BOUND, "latency_s", "tokens_per_s", "samples_per_s")  # read beside the axes
 _PART = 20  # times as many combinations as rows a filtered grid may have
 _PROBED = 64  # rows of each batch that are compared to find axes that move together
 PER_UNIT = {"energy_j": "energy_per_{}_j", "cost_usd": "cost_per_{}_usd"}
 
 
-def study_of(batches: Batches, *, name: str, spec: Mapping[str, Any] | None = None) -> Study:
-    """The study of a table that can be gone through twice."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A table that can be gone through more than once: its columns, and how to read some of them in batches."""
+
+    columns: tuple[str, ...]
+    read: Callable[[tuple[str, ...]], Iterator[Columns]]
+
+
+def in_memory(columns: Columns) -> Rows:
+    """A table that is there as a whole."""
+    return Rows(columns=tuple(columns), read=lambda names: iter([{name: columns[name] for name in names}]))
+
+
+def study_of(table: Rows, *, name: str, spec: Mapping[str, Any] | None = None) -> Study:
+    """The study of a table, which is gone through twice."""
     spec = spec or {}
-    facts = _Facts(asked=_asked(spec))
-    for batch in batches():
+    asked = tuple(name for name in table.columns if name in _asked(spec)) or tuple(
+        filter(_is_axis, table.columns)
+    )
+    facts = _Facts(asked=asked)
+    for batch in table.read(tuple(name for name in table.columns if name in (*asked, *_COUNTED))):
         facts.add(batch)
     if not facts.rows:
         raise HwsimError(f"the sweep '{name}' has no rows yet; let it write some first")
     axes = facts.axes()
     unit = "token" if facts.in_tokens else "sample"
-    objectives = _objectives(spec, facts, unit)
+    objectives = _objectives(spec, facts, table.columns, unit)
     share = min(1.0, KEPT / facts.rows)
     gridded = _gridded(axes, facts.rows, spec)
     kept = _Kept(axes=axes, objectives=objectives, unit=unit, share=share, gridded=gridded)
-    for batch in batches():
+    for batch in table.read(table.columns):
         kept.add(batch)
     columns, number, sample = kept.joined()
     place = {int(at): index for index, at in enumerate(number)}
@@ -77,7 +93,7 @@ def study_of(batches: Batches, *, name: str, spec: Mapping[str, Any] | None = No
 class _Facts:
     """What is known of a table from the batches added so far."""
 
-    asked: frozenset[str] = frozenset()  # names of the axes; told from results by their names where not given
+    asked: tuple[str, ...]  # names of the axes
     rows: int = 0
     fitting: int = 0
     allowed: int = 0
@@ -85,7 +101,6 @@ class _Facts:
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     many: set[str] = field(default_factory=set)
     probes: list[Columns] = field(default_factory=list)
-    columns: tuple[str, ...] = ()
     in_tokens: bool = True
     least_work: float = np.inf
     most_work: float = -np.inf
@@ -94,17 +109,15 @@ class _Facts:
         count = rows_of(batch)
         if not count:
             return
-        self.columns = self.columns or tuple(batch)
         self.rows += count
         self.fitting += int(np.count_nonzero(_flag(batch, FITS)))
         self.allowed += int(np.count_nonzero(_flag(batch, FEASIBLE)))
         if BOUND in batch:
             self.bounds.update(Counter(batch[BOUND].tolist()))
-        asked = [name for name in batch if (name in self.asked if self.asked else _is_axis(name))]
-        for name in asked:
+        for name in self.asked:
             self._note(name, batch[name])
         some = np.random.default_rng(self.rows).integers(0, count, min(count, _PROBED))
-        self.probes.append({name: batch[name][some] for name in asked})
+        self.probes.append({name: batch[name][some] for name in self.asked})
         self.in_tokens &= "tokens_per_s" in batch and not np.any(np.isnan(batch["tokens_per_s"]))
         if "latency_s" in batch:
             work = work_of(batch, "token" if self.in_tokens else "sample")
@@ -113,10 +126,12 @@ class _Facts:
 
     def _note(self, name: str, column: NDArray[Any]) -> None:
         if column.dtype.kind == "f":
-            found = np.unique(column)
+            # of a sample the ends are all that is remembered
+            found = np.array([column.min(), column.max()]) if name in self.many else np.unique(column)
             joined = np.unique(np.concatenate([self.values.get(name, found), found]))
             if joined.size > FEW:
                 self.many.add(name)
+            if name in self.many:
                 joined = joined[[0, -1]]
         else:  # in order of appearance
             found = np.array(list(dict.fromkeys(column.tolist())), dtype=object)
@@ -202,9 +217,12 @@ def _firsts(costs: NDArray[np.float64]) -> list[int | None]:
     """The row that is best in each objective, ties broken by the others; None where none is known."""
     found: list[int | None] = []
     for k in range(costs.shape[1]):
-        order = np.lexsort((*costs.T[::-1], costs[:, k]))
-        known = order.size > 0 and bool(np.isfinite(costs[order[0], k]))
-        found.append(int(order[0]) if known else None)
+        known = np.flatnonzero(np.isfinite(costs[:, k]))
+        if not known.size:
+            found.append(None)
+            continue
+        least = known[costs[known, k] == np.min(costs[known, k])]
+        found.append(int(least[np.lexsort(costs[least].T[::-1])[0]]))
     return found
 
 
@@ -309,9 +327,11 @@ def with_per_unit(batch: Columns, unit: str) -> Columns:
     return {**batch, **more}
 
 
-def _objectives(spec: Mapping[str, Any], facts: _Facts, unit: str) -> tuple[Objective, ...]:
+def _objectives(
+    spec: Mapping[str, Any], facts: _Facts, columns: tuple[str, ...], unit: str
+) -> tuple[Objective, ...]:
     """Those of the spec, else latency and energy (per token or sample where the amount of work varies)."""
-    known = (*facts.columns, *(new.format(unit) for old, new in PER_UNIT.items() if old in facts.columns))
+    known = (*columns, *(new.format(unit) for old, new in PER_UNIT.items() if old in columns))
     asked = [(text, False) for text in _texts(spec, "minimize")]
     asked += [(text, True) for text in _texts(spec, "maximize")]
     if not asked:

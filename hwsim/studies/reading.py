@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.errors import HwsimError
-from hwsim.studies.gathering import Batches, Columns, study_of
+from hwsim.studies.gathering import Columns, Rows, in_memory, study_of
 from hwsim.studies.study import Study
 from hwsim.sweeps.store import SPEC, read_document, written
 
@@ -23,8 +23,7 @@ def read_study(path: str | Path) -> Study:
     if where.suffix == ".json" and where.is_file():
         from hwsim.studies.documents import columns_of
 
-        columns = columns_of(where)
-        return study_of(lambda: iter([columns]), name=where.stem)
+        return study_of(in_memory(columns_of(where)), name=where.stem)
     spec = _document(where) if where.is_dir() else {}
     return study_of(_parquet(where), name=where.resolve().stem, spec=spec)
 
@@ -39,7 +38,7 @@ def _document(folder: Path) -> dict[str, Any]:
     return {**document, **document["spec"], "gap": gap}
 
 
-def _parquet(path: Path) -> Batches:
+def _parquet(path: Path) -> Rows:
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError:
@@ -50,16 +49,23 @@ def _parquet(path: Path) -> Batches:
     if not files:
         raise HwsimError(f"no *.parquet in '{path}'; give the directory that a sweep wrote")
 
-    def batches() -> Iterator[Columns]:
+    def read(names: tuple[str, ...]) -> Iterator[Columns]:
         for file in files:
             try:
-                with parquet.ParquetFile(file) as table:
-                    for batch in table.iter_batches(batch_size=_BATCH):
-                        yield {name: _plain(batch.column(name)) for name in batch.schema.names}
+                with parquet.ParquetFile(file, memory_map=True) as table:
+                    for batch in table.iter_batches(batch_size=_BATCH, columns=list(names)):
+                        yield {name: _plain(batch.column(name)) for name in names}
             except ArrowInvalid as error:
-                raise HwsimError(f"'{file}' is no sweep's table: {str(error).splitlines()[0]}") from error
+                raise _no_table(file, error) from error
 
-    return batches
+    try:
+        return Rows(columns=tuple(parquet.read_schema(files[0]).names), read=read)
+    except ArrowInvalid as error:
+        raise _no_table(files[0], error) from error
+
+
+def _no_table(file: Path, error: Exception) -> HwsimError:
+    return HwsimError(f"'{file}' is no sweep's table: {str(error).splitlines()[0]}")
 
 
 def _plain(column: Any) -> NDArray[Any]:
@@ -67,7 +73,8 @@ def _plain(column: Any) -> NDArray[Any]:
     import pyarrow as arrow
 
     if arrow.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        words = np.array(column.dictionary.to_pylist(), dtype=object)
+        return np.asarray(words[column.indices.to_numpy(zero_copy_only=False)], dtype=object)
     if arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type):
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=object)
     if arrow.types.is_boolean(column.type):
