@@ -34,7 +34,7 @@ PER_UNIT = {"energy_j": "energy_per_{}_j", "cost_usd": "cost_per_{}_usd"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """A table that can be gone through more than once: its columns, and how to read some of them in batches."""
+    """A table that can be gone through more than once: its columns, and how to read some in batches."""
 
     columns: tuple[str, ...]
     read: Callable[[tuple[str, ...]], Iterator[Columns]]
