@@ -124,25 +124,36 @@ class Candidates:
         order, kept = worth_trying(compute, onchip_s, executed, least, self.overlap)
         dram_s = np.broadcast_to(self.dram_s, (shape[1], self.dram_s.shape[1]))
         best: list[Array] = []
-        index = np.array(np.broadcast_to(order[0][:, None], shape[1:]))
+        index = np.array(np.broadcast_to(order[0][:, None], shape[1:] if kept.max() > 1 else (shape[1], 1)))
         for rank in range(int(kept.max())):
             rows = np.flatnonzero(kept > rank)
+            some: Any = slice(None) if rows.size == shape[1] else rows  # a view where that will do
             cell = (order[rank, rows], rows)
             part, memory = compute[cell][:, None], onchip_s[cell][:, None]
             if clock is not None:
                 part, memory = part / clock, memory / clock
-            memory = np.maximum(dram_s if rank == 0 else dram_s[rows], memory)
+            memory = np.maximum(dram_s[some], memory)
             seconds = combine(part, memory, self.overlap)
             if rank == 0:
-                best = [np.array(np.broadcast_to(a, shape[1:])) for a in (seconds, part, memory)]
+                best = [seconds, part, memory]
+                if kept.max() > 1:
+                    best = [
+                        a if a.shape == index.shape else np.array(np.broadcast_to(a, index.shape))
+                        for a in best
+                    ]
                 continue
-            better = seconds < best[0][rows]
-            tied = seconds == best[0][rows]
+            known = best[0][some]
+            better = seconds < known
+            tied = seconds == known
             if tied.any():
-                better |= tied & (executed[cell][:, None] < executed[index[rows], rows[:, None]])
-            for kept_part, value in zip(best, (seconds, part, memory), strict=True):
-                kept_part[rows] = np.where(better, value, kept_part[rows])
-            index[rows] = np.where(better, cell[0][:, None], index[rows])
+                better |= tied & (executed[cell][:, None] < executed[index[some], rows[:, None]])
+            if better.any():
+                found = (seconds, part, memory, cell[0][:, None])
+                for kept_part, value in zip((*best, index), found, strict=True):
+                    if rows.size == shape[1]:
+                        np.copyto(kept_part, value, where=better)
+                    else:
+                        kept_part[rows] = np.where(better, value, kept_part[rows])
         return Choice(index=index, seconds=best[0], compute=best[1], memory=best[2])
 
 

@@ -71,7 +71,7 @@ class Evaluator:
 
     def __init__(self, table: OpTable, machine: Machine, sizes: Mapping[str, Array], points: int) -> None:
         self.table, self.machine, self.sizes, self.points = table, machine, sizes, points
-        self.groups: list[Group] = build_groups(table)
+        self.groups: Sequence[Group] = build_groups(table)
         self._totals: Totals | None = None
 
     def totals(self) -> Totals:
@@ -103,7 +103,7 @@ class Evaluator:
             share = compute_part(choice.compute, choice.memory, choice.seconds, overlap)
             executed = one.candidates.executed_by(choice.index)
             amounts = (choice.seconds, share, executed, one.dram_bytes, one.onchip_bytes, one.core_j)
-            for name, amount in zip(SUMMED, (*amounts, group.flops(values)), strict=True):
+            for name, amount in zip(SUMMED, (*amounts, one.flops), strict=True):
                 sums[name] = sums[name] + weighted_sum(group.counts, amount)
         nominal = np.array(np.broadcast_to(self.elapsed(sums["device"], machine), (piece.width,)))
         clock, latency = np.ones(nominal.shape), nominal
@@ -199,7 +199,7 @@ class Evaluator:
                 "compute_s": compute,
                 "memory_s": choice.seconds - compute,
                 "energy_j": dynamic + one.dram_bytes * machine.dram_j_per_byte,
-                "flops": group.flops(values),
+                "flops": one.flops,
                 "executed": one.candidates.executed_by(choice.index),
                 "dram_bytes": one.dram_bytes,
                 "onchip_bytes": one.onchip_bytes,
@@ -214,10 +214,10 @@ class Evaluator:
 
 
 def weighted_sum(counts: Array, amounts: Array) -> Array:
-    """Sum over rows of counts [R] x amounts [R, P]; einsum, as BLAS threads fight over small arrays."""
-    return np.asarray(
-        np.einsum("r,rp->p", counts, np.broadcast_to(amounts, (counts.size, amounts.shape[-1])))
-    )
+    """Sum over rows of counts [R] x amounts [R or 1, P]; einsum, as BLAS threads fight over small arrays."""
+    if amounts.shape[0] == 1:
+        return np.asarray(np.sum(counts) * amounts[0])
+    return np.asarray(np.einsum("r,rp->p", counts, amounts))
 
 
 def voltage_energy(clock: Array, machine: Machine) -> Array:

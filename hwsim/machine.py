@@ -22,7 +22,15 @@ from hwsim.fitted import Coefficients
 MATRIX, VECTOR = "matrix", "vector"
 _INT_FOR_FLOAT = {"int64": "fp32", "int32": "fp32", "int16": "fp32", "bool": "fp32", "uint8": "fp32"}
 _OF_STACK = ("dispatch_s", "launch_s", "reserve_byte")
-_STRUCTURE = ("units", "array_rows", "array_columns", "array_count", "onchip_byte", "lanes")
+_STRUCTURE = (
+    *("units", "array_rows", "array_columns", "array_count", "onchip_byte", "lanes"),
+    "coefficients",
+)
+_OF_MACHINE = (
+    *("matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s"),
+    *("unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op"),
+    *("dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,26 +149,22 @@ def _given(value: Any, default: float) -> Any:
 
 
 def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:
-    def mapped(value: Any) -> Any:
-        if isinstance(value, np.ndarray) and value.ndim:
-            return change(value)
-        if isinstance(value, dict):
-            return {k: mapped(v) for k, v in value.items()}
-        return value
+    """The machine with every array changed; whatever holds none stays the very same."""
 
-    structure = dataclasses.replace(
-        machine.structure,
-        **{name: mapped(getattr(machine.structure, name)) for name in _STRUCTURE},
-        coefficients=mapped(machine.structure.coefficients),
-    )
-    stack = dataclasses.replace(
-        machine.stack, **{name: mapped(getattr(machine.stack, name)) for name in _OF_STACK}
-    )
-    names = (
-        "matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s",
-        "unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op",
-        "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w",
-    )  # fmt: skip
-    return dataclasses.replace(
-        machine, stack=stack, structure=structure, **{n: mapped(getattr(machine, n)) for n in names}
-    )
+    def changed(whole: Any, names: tuple[str, ...]) -> Any:
+        found = {}
+        for name in names:
+            old = getattr(whole, name)
+            if isinstance(old, dict):
+                if any(isinstance(one, np.ndarray) and one.ndim for one in old.values()):
+                    found[name] = {key: change(v) if np.ndim(v) else v for key, v in old.items()}
+            elif isinstance(old, np.ndarray) and old.ndim:
+                found[name] = change(old)
+        return dataclasses.replace(whole, **found) if found else whole
+
+    structure = changed(machine.structure, _STRUCTURE)
+    stack = changed(machine.stack, _OF_STACK)
+    result: Machine = changed(machine, _OF_MACHINE)
+    if structure is not machine.structure or stack is not machine.stack:
+        result = dataclasses.replace(result, structure=structure, stack=stack)
+    return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,14 @@ from hwsim.machine import Machine
 PIECE = 512  # points a piece should have at least for grouping to pay off
 SAMPLE = 2048
 
+Index = NDArray[np.intp]
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Some points: their places in the sweep, sizes and machine there (constants as scalars); how many."""
 
-    index: Any
+    index: slice | Index
     sizes: Mapping[str, Array]
     machine: Machine
     width: int
@@ -32,27 +34,31 @@ def pieces(sizes: Mapping[str, Array], machine: Machine, points: int, chunk: int
     if points == 1 or not varying:
         yield Piece(slice(0, points), sizes, machine, 1 if not varying else points)
         return
-    constant, runs = _runs(varying, points)
-    for order in runs:
-        for at in range(0, len(order), chunk):
-            index = order[at : at + chunk]
-            yield Piece(index, *_at(sizes, machine, index, constant), len(index))
+    constant, order, edges = _runs(varying, points)
+    for start, stop in pairwise(edges):
+        for at in range(start, stop, chunk):
+            here = slice(at, min(at + chunk, stop))
+            index = here if order is None else order[here]
+            first = at if order is None else int(order[at])
+            yield Piece(index, *_at(sizes, machine, index, first, constant), here.stop - at)
 
 
 def _at(
-    sizes: Mapping[str, Array], machine: Machine, index: NDArray[np.intp], constant: set[int]
+    sizes: Mapping[str, Array], machine: Machine, index: slice | Index, first: int, constant: set[int]
 ) -> tuple[dict[str, Array], Machine]:
     def cut(a: Array) -> Array:
         if not np.ndim(a):
             return a
-        return np.asarray(a[index[0]]) if id(a) in constant else a[index]
+        return np.asarray(a[first]) if id(a) in constant else a[index]
 
     return {name: cut(a) for name, a in sizes.items()}, machine.mapped(cut)
 
 
-def _runs(varying: list[Array], points: int) -> tuple[set[int], list[NDArray[np.intp]]]:
-    """Ids of the columns held constant, and the points of each combination of their values."""
-    everything = np.arange(points)
+def _runs(varying: list[Array], points: int) -> tuple[set[int], Index | None, list[int]]:
+    """Ids of the columns held constant, points in the order of these columns' values, and where a run ends.
+
+    The order is None where points come in it already.
+    """
     found = [(column, _codes(column, points)) for column in {id(v): v for v in varying}.values()]
     few = sorted(
         ((codes, column) for column, codes in found if codes is not None), key=lambda pair: pair[0][1]
@@ -63,12 +69,12 @@ def _runs(varying: list[Array], points: int) -> tuple[set[int], list[NDArray[np.
             break
         code, size = code * count + codes, size * count
         constant.add(id(column))
-    if not constant:
-        return set(), [everything]
-    small = code.astype(np.uint16) if size < 2**16 else code
-    order = np.argsort(small, kind="stable")
-    edges = np.flatnonzero(np.diff(small[order])) + 1
-    return constant, np.split(order, edges)
+    order = None
+    if np.any(code[1:] < code[:-1]):
+        order = np.argsort(code.astype(np.uint16) if size < 2**16 else code, kind="stable")
+        code = code[order]
+    ends = np.flatnonzero(code[1:] != code[:-1]) + 1
+    return constant, order, [0, *ends.tolist(), points]
 
 
 def _codes(column: Array, points: int) -> tuple[NDArray[np.int64], int] | None:
