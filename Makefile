@@ -5,7 +5,7 @@ READY := .venv/ready
 TORCHVISION := .venv/torchvision-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint types format clean
+.PHONY: help venv demo test test-slow fit lint types format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,9 @@ test: venv ## the tests that take seconds
 # pytest ends with 5 when no test is marked slow, and that is no failure
 test-slow: venv ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow || test $$? -eq 5
+
+fit: venv ## refit coefficients on measurement files (HWSIM_SHARED or ../shared)
+	@$(BIN)/python -m hwsim.fitting "$${HWSIM_SHARED:-../shared}/measurements"
 
 lint: venv ## ruff: rules and format
 	@$(BIN)/ruff check .

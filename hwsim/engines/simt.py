@@ -44,7 +44,9 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
     depth = np.ceil(rows.k / split / step) * step
     flop_per_tile = 2 * tm * tn * depth
     reuse = tm * tn / (tm + tn)
-    efficiency = reuse / (reuse + c["tile_half_reuse"]) * depth / (depth + c["k_prologue"])
+    half_reuse = np.where(lanes, c["lane_tile_half_reuse"], c["tile_half_reuse"])
+    prologue = np.where(lanes, c["lane_k_prologue"], c["k_prologue"])
+    efficiency = reuse / (reuse + half_reuse) * depth / (depth + prologue)
     aligned = _aligned(rows)
     efficiency = efficiency * np.where(aligned, 1.0, c["unaligned_share"])
     byte_per_tile = depth * (
