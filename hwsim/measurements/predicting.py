@@ -97,11 +97,12 @@ def predict(path: str | Path) -> Predictions:
     _device.cache_clear()
     _stack.cache_clear()
     module: Any = import_module(layout.module)
-    for question in module.questions(table):
-        if isinstance(question, Refusal):
-            _refuse(made, question.rows, question.note, question.op)
-        else:
-            _answer(made, question)
+    with np.errstate(all="ignore"):  # sizes of nonsense become no finite number, and are noted
+        for question in module.questions(table):
+            if isinstance(question, Refusal):
+                _refuse(made, question.rows, question.note, question.op)
+            else:
+                _answer(made, question)
     for row, note in table.broken.items():
         for store in (made.values, made.low, made.high):
             for column in store.values():
