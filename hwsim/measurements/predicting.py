@@ -92,25 +92,42 @@ def questions_of(path: str | Path) -> Iterator[tuple[Question, NDArray[np.float6
 def predict(path: str | Path) -> Predictions:
     """Predictions for every row of a measurement file."""
     table = read_table(path)
-    layout = layout_of(table)
-    made = _nothing_yet(table, layout)
+    made = _nothing_yet(table, layout_of(table))
     _device.cache_clear()
     _stack.cache_clear()
-    module: Any = import_module(layout.module)
+    failure = _ask(made)
+    _strike_broken(made)
+    silent = [row for row in np.flatnonzero(~made.predicted) if not made.notes[row]]
+    _refuse(made, np.array(silent, dtype=np.intp), failure or "this layout makes no question of the row", "")
+    return made
+
+
+def _ask(made: Predictions) -> str:
+    """Answer what the layout makes of the file; what it tripped over, if it did.
+
+    A layout that fails on one row must not cost the answers that it has given: the rows left say what
+    happened.
+    """
+    module: Any = import_module(made.layout.module)
     with np.errstate(all="ignore"):  # sizes of nonsense become no finite number, and are noted
-        for question in module.questions(table):
-            if isinstance(question, Refusal):
-                _refuse(made, question.rows, question.note, question.op)
-            else:
-                _answer(made, question)
-    for row, note in table.broken.items():
+        try:
+            for question in module.questions(made.table):
+                if isinstance(question, Refusal):
+                    _refuse(made, question.rows, question.note, question.op)
+                else:
+                    _answer(made, question)
+        except Exception as error:
+            return f"hwsim failed: {type(error).__name__}: {error}"
+    return ""
+
+
+def _strike_broken(made: Predictions) -> None:
+    """Take back what was predicted for lines of another length than the header."""
+    for row, note in made.table.broken.items():
         for store in (made.values, made.low, made.high):
             for column in store.values():
                 column[row] = np.nan
         made.notes[row] = note
-    silent = [row for row in np.flatnonzero(~made.predicted) if not made.notes[row]]
-    _refuse(made, np.array(silent, dtype=np.intp), "this layout makes no question of the row", "")
-    return made
 
 
 def _nothing_yet(table: Table, layout: Layout) -> Predictions:

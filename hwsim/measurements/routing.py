@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 _FEWEST, _MOST = 0.01, 2.0  # ends of the power law when there are fewer picks than experts
 _SHARE = 0.8  # of all tokens: its upper end otherwise
-_ABSURD = 1e7  # no table has so many tokens or experts
+_MOST_EXPERTS = 1e5
 
 
 def active_experts(
@@ -46,7 +46,8 @@ def _busiest(tokens: float, experts: float, top_k: float, ranks: float, alpha: f
     rounds, and moves the busiest rank's experts to the device it measures. Here the draws are evenly spaced
     quantiles, dealt to the ranks in one fixed random order.
     """
-    if not all(np.isfinite(v) and 0 < v < _ABSURD for v in (tokens, experts, top_k, ranks)):
+    sizes = (tokens, experts, top_k, ranks)
+    if experts > _MOST_EXPERTS or not all(np.isfinite(v) and v >= 1 for v in sizes):
         return float("nan"), float("nan")
     count, picks = int(experts), tokens * top_k
     low, high = (1.0, max(_SHARE * tokens, 1.0 + 1e-9)) if picks > experts else (_FEWEST, _MOST)
