@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from hwsim.pricing import compute_part
 
 Times = list[tuple[Array, Array, Array]]
 SUMMED = ("device", "compute", "executed", "dram", "onchip", "core_j", "flop")
-CHUNK_ELEMENTS = 131_072  # rows x points of one piece: what stays in a core's cache
+CHUNK_ELEMENTS = 196_608  # rows x points of one piece: what stays in a core's cache
+KEPT_BYTE = 30 * 2**20  # below the 32 MiB up to which glibc adapts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +73,15 @@ class Evaluator:
 
     def __init__(self, table: OpTable, machine: Machine, sizes: Mapping[str, Array], points: int) -> None:
         self.table, self.machine, self.sizes, self.points = table, machine, sizes, points
-        self.groups: Sequence[Group] = build_groups(table)
+        bandwidths = np.ndim(machine.dram_byte_per_s) > 0
+        self.groups: Sequence[Group] = build_groups(table, together=bandwidths)
         self._totals: Totals | None = None
 
     def totals(self) -> Totals:
         """Every total at every point."""
         if self._totals is None:
+            if self.points > 1:
+                keep_freed_memory()
             joined: dict[str, Array] = {}
             chunk = max(64, min(8192, CHUNK_ELEMENTS // max(1, len(self.table.rows))))
             for piece in pieces(self.sizes, self.machine, self.points, chunk):
@@ -211,6 +216,17 @@ class Evaluator:
         between = (totals.latency_s - self.table.counts @ out["seconds"]) / max(1, self.table.kernels)
         out["energy_j"] += machine.static_w * (out["seconds"] + between)
         return RowValues(**out, choice=tuple(labels))
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Free one large block, after which glibc keeps blocks up to its size instead of returning
+    each of them.
+
+    The arrays of a piece are made and freed over and over. Fresh pages from the system for each were a third
+    of the time. Other allocators do not mind.
+    """
+    np.empty(KEPT_BYTE, dtype=np.uint8)
 
 
 def weighted_sum(counts: Array, amounts: Array) -> Array:

@@ -139,8 +139,12 @@ class Group:
 
 
 @lru_cache(maxsize=64)
-def build_groups(table: OpTable) -> tuple[Group, ...]:
-    """Groups of all rows: by shape and by the symbols they depend on, so that what is constant stays so."""
+def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
+    """Groups of all rows: by shape and by the symbols they depend on, so that what is constant stays so.
+
+    `together` groups by shape alone, for fewer and longer array operations where no row's time
+    stays constant.
+    """
     keys: dict[tuple[str, frozenset[str]], list[int]] = {}
     for index, row in enumerate(table.rows):
         exprs = [
@@ -154,7 +158,7 @@ def build_groups(table: OpTable) -> tuple[Group, ...]:
         for reuse in (*row.read_classes, *row.write_classes):
             if reuse != NEVER:
                 exprs += [table.sizes[i] for i in np.flatnonzero(table.distances.coefficients[reuse])]
-        symbols = frozenset(name for expr in exprs for name in expr.symbols)
+        symbols = frozenset(name for expr in exprs if not together for name in expr.symbols)
         keys.setdefault((row.work.shape, symbols), []).append(index)
     ordered = sorted(keys.items(), key=lambda item: (SHAPES.index(item[0][0]), sorted(item[0][1])))
     return tuple(Group(table, shape, rows) for (shape, _), rows in ordered)
