@@ -27,6 +27,10 @@ class Footprint:
     def __init__(self, graph: OperatorGraph) -> None:
         self._storages, self._end = graph.storages, graph.length
         self._size = [(s.elements, dtype_bits(s.dtype)) for s in graph.storages]
+        self._dying: dict[int, list[int]] = {}
+        for storage, one in enumerate(graph.storages):
+            if one.role == ACTIVATION:
+                self._dying.setdefault(one.freed_at, []).append(storage)
         self._users: dict[int, list[int]] = {}
         for position, node in enumerate(graph.nodes):
             for storage in {*node.reads, *node.writes}:
@@ -65,17 +69,21 @@ class Footprint:
         return self._users[storage] == [position] and not self.outlives(storage)
 
     def _fits(self, group: Sequence[Place], anchored: bool) -> bool:
-        """Ops in an unbroken row: inputs and results at once against the first op and against the last."""
+        """Ops in an unbroken row: inputs and results at once against the first op and against the last.
+
+        What others held at the first op and no longer at the last is there when the kernel starts.
+        """
         parts = existing, born, results = self._parts(group)
         first, last = group[0][1], group[-1][1]
-        paired = self._pairs(group, parts, anchored)
-        together = self._form([*existing, *results], without=[old for old, _ in paired])
+        paired = {old for old, _ in self._pairs(group, parts, anchored)}
+        together = self._form(s for s in (*existing, *results) if s not in paired)
         at_first = self._form([*existing, *(s for s in born if s in first.writes)])
-        at_last = self._form(s for s in (*existing, *born) if self._storages[s].freed_at >= last.at)
-        return any(
-            all(width <= held.get(size, 0.0) for size, width in together.items())
-            for held in (at_first, at_last)
-        )
+        if _covers(at_first, together):
+            return True
+        touched = {*existing, *born}
+        others = (s for at in range(first.at, last.at) for s in self._dying.get(at, ()) if s not in touched)
+        at_last = self._form(s for s in touched if self._storages[s].freed_at >= last.at)
+        return _covers(at_last, self._form(others, together))
 
     def in_place(self, group: Sequence[Place], *, anchored: bool) -> dict[int, Storage]:
         """Inputs whose memory a result takes when the kernel starts, with their shorter lives."""
@@ -116,11 +124,14 @@ class Footprint:
         results = [s for s in born if self.outlives(s) or not inside.issuperset(self._users[s])]
         return existing, born, results
 
-    def _form(self, storages: Iterable[int], without: Iterable[int] = ()) -> _Form:
-        left_out = set(without)
-        form: _Form = {}
+    def _form(self, storages: Iterable[int], start: _Form | None = None) -> _Form:
+        form = dict(start or {})
         for storage in storages:
-            if storage not in left_out:
-                elements, width = self._size[storage]
-                form[elements] = form.get(elements, 0.0) + width
+            elements, width = self._size[storage]
+            form[elements] = form.get(elements, 0.0) + width
         return form
+
+
+def _covers(held: _Form, asked: _Form) -> bool:
+    """Whether `held` is at least `asked` at every size."""
+    return all(width <= held.get(size, 0.0) for size, width in asked.items())
