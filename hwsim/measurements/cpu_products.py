@@ -15,6 +15,8 @@ from hwsim.measurements.table import Table
 
 TITLE = "square products on a CPU: section, dtype, m, n, k, gflops, n_runs"
 NEEDS = frozenset(("section", "dtype", "m", "n", "k", "gflops", "n_runs"))
+# the tool's later tables were run with one thread, as their other columns say; the old one used all cores
+ONE_THREAD = {"device.compute.units": 1.0}
 BENCH = Protocol(
     timing="host", statistic="mean", warm=True, source="a library's own benchmark of its products"
 )
@@ -33,7 +35,10 @@ def questions(table: Table) -> Iterator[Answerable]:
         # quantised blocks are widened as they are read
         data, weights = ("fp16", "") if dtype == "F16" else ("fp32", FORMATS[dtype.upper()] or "")
         part = Part(graph=kernels.gemm(data, weights), sizes={"m": m[rows], "n": n[rows], "k": k[rows]})
-        yield Question(rows=rows, device=cpu, op=label, parts=(part,), protocol=BENCH)
+        yield Question(
+            rows=rows, device=cpu, op=label, parts=(part,), protocol=BENCH,
+            settings={} if "old" in section else ONE_THREAD,
+        )  # fmt: skip
 
 
 def _cpu(name: str) -> str | None:

@@ -8,7 +8,13 @@ import numpy as np
 
 from hwsim.measurements.gemm import REPLAY
 from hwsim.measurements.question import Answerable, Part, Question, Refusal
-from hwsim.measurements.recurrence import chunk_scan, convolution, convolution_step, state_step
+from hwsim.measurements.recurrence import (
+    CONVOLUTION_BLOCK,
+    chunk_scan,
+    convolution,
+    convolution_step,
+    state_step,
+)
 from hwsim.measurements.table import Table
 
 TITLE = "Mamba-2 kernels: op, batch_size, seq_len, d_state, d_conv, nheads, head_dim, n_groups"
@@ -31,7 +37,7 @@ def _parts(op: str, n: dict[str, np.ndarray]) -> tuple[Part, ...] | None:
     batch, length, heads, head_dim = (n[name] for name in ("batch_size", "seq_len", "nheads", "head_dim"))
     channels = heads * head_dim + 2 * n["n_groups"] * n["d_state"]
     if op == "causal_conv1d_fn":
-        return convolution(batch * length, channels)
+        return convolution(batch, length, channels, block=CONVOLUTION_BLOCK)
     if op == "causal_conv1d_update":
         return convolution_step(batch, channels, n["d_conv"])
     if op.startswith("selective_state_update"):

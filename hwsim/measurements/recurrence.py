@@ -10,11 +10,19 @@ from hwsim.measurements.question import Part
 
 Array = NDArray[np.float64]
 CHUNK = 64.0  # tokens per chunk of the delta rule, as in the published kernels
+# Tokens that a block of TensorRT-LLM's convolution works through: 128 threads of 8 values, from memory; its
+# times grow with sequences x channels and hardly with their length up to there.
+CONVOLUTION_BLOCK = 1024.0
 
 
-def convolution(tokens: Array, channels: Array, dtype: str = "bf16") -> tuple[Part, ...]:
-    """Causal depthwise convolution over time: every element read and written once (a few taps, then SiLU)."""
-    return (Part(graph=kernels.elementwise("silu", dtype, 1), sizes={"rows": tokens, "cols": channels}),)
+def convolution(batch: Array, length: Array, channels: Array, *, block: float = 1.0) -> tuple[Part, ...]:
+    """Causal depthwise convolution over time: every element read and written once (a few taps, then SiLU).
+
+    A kernel that gives a block of threads to every channel of every sequence works through `block` tokens
+    at a time, however few there are.
+    """
+    tokens = batch * np.ceil(length / block) * block
+    return (Part(graph=kernels.elementwise("silu", "bf16", 1), sizes={"rows": tokens, "cols": channels}),)
 
 
 def convolution_step(batch: Array, channels: Array, taps: Array, dtype: str = "bf16") -> tuple[Part, ...]:
