@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from hwsim.engines.demand import Array
 from hwsim.machine import Machine
 
-PIECE = 512  # points a piece should have at least for grouping to pay off
+# Points that pay for a piece of their own: fewer where the engine has many candidates to price at each.
+PIECE = {"simt": 128}
+PIECE_OF_OTHERS = 512
 SAMPLE = 2048
 
 Index = NDArray[np.intp]
@@ -34,7 +36,8 @@ def pieces(sizes: Mapping[str, Array], machine: Machine, points: int, chunk: int
     if points == 1 or not varying:
         yield Piece(slice(0, points), sizes, machine, 1 if not varying else points)
         return
-    constant, order, edges = _runs(varying, points)
+    least = PIECE.get(machine.device.engine, PIECE_OF_OTHERS)
+    constant, order, edges = _runs(varying, points, least)
     for start, stop in pairwise(edges):
         for at in range(start, stop, chunk):
             here = slice(at, min(at + chunk, stop))
@@ -54,7 +57,7 @@ def _at(
     return {name: cut(a) for name, a in sizes.items()}, machine.mapped(cut)
 
 
-def _runs(varying: list[Array], points: int) -> tuple[set[int], Index | None, list[int]]:
+def _runs(varying: list[Array], points: int, least: int) -> tuple[set[int], Index | None, list[int]]:
     """Ids of the columns held constant, points in the order of these columns' values, and where a run ends.
 
     The order is None where points come in it already.
@@ -65,7 +68,7 @@ def _runs(varying: list[Array], points: int) -> tuple[set[int], Index | None, li
     )
     code, size, constant = np.zeros(points, dtype=np.int64), 1, set()
     for (codes, count), column in few:
-        if size * count * PIECE > points:
+        if size * count * least > points:
             break
         code, size = code * count + codes, size * count
         constant.add(id(column))
