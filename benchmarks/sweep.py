@@ -83,9 +83,8 @@ def compare(model: str, points: int, folder: Path) -> None:
         assert np.array_equal(single[name], double[name])
         assert np.array_equal(single[name], parquet[name])
     each = loop(model, single)
-    print(
-        f"{model:<12}{one:>14,.0f}{two:>14,.0f}{written:>14,.0f}{each:>14,.0f}{max(one, two) / each:>10,.0f} x"
-    )
+    speeds = "".join(f"{speed:>14,.0f}" for speed in (one, two, written, each))
+    print(f"{model:<12}{speeds}{max(one, two) / each:>10,.0f} x")
 
 
 def long_sweep(points: int, folder: Path) -> None:

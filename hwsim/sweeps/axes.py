@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from devices.paths import Leaf, paths
 from devices.stack import QUANTITIES as STACK_QUANTITIES
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
-from hwsim.sweeps.spec import AxisSpec
+
+if TYPE_CHECKING:
+    from hwsim.sweeps.spec import AxisSpec
 
 MOST = 100_000_000  # values of one axis; they are held in memory
 

@@ -16,10 +16,18 @@ import numpy as np
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.sweeps.axes import Axis
-from hwsim.sweeps.spec import SampleSpec
 
 STRATUM = 4096  # points of a random sample that are drawn together
 LARGEST_HYPERCUBE = 10_000_000  # points; every process holds all of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """How many points are drawn, and how: `random`, `lhs` or `sobol`."""
+
+    points: int
+    method: str
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,7 +36,7 @@ class Space:
 
     grid: tuple[Axis, ...]
     sampled: tuple[Axis, ...]
-    sample: SampleSpec | None
+    sample: Sample | None
 
     @property
     def drawn(self) -> int:
@@ -83,7 +91,7 @@ class Space:
         return np.concatenate(wanted)
 
 
-def space(axes: list[Axis], sample: SampleSpec | None) -> Space:
+def space(axes: list[Axis], sample: Sample | None) -> Space:
     """The space of some axes, in the order that keeps slow what has few values."""
     ordered = sorted(axes, key=lambda axis: axis.distinct)
     sampled = tuple(axis for axis in ordered if axis.values is None)
@@ -97,7 +105,7 @@ def space(axes: list[Axis], sample: SampleSpec | None) -> Space:
     )
 
 
-def unit_samples(sample: SampleSpec, dimensions: int, start: int, stop: int) -> Array:
+def unit_samples(sample: Sample, dimensions: int, start: int, stop: int) -> Array:
     """Samples [start, stop) of the unit cube. Of a random sample and a hypercube the first column rises."""
     if sample.points <= STRATUM or sample.method == "lhs":
         return _whole(sample.method, sample.points, sample.seed, dimensions)[start:stop]
@@ -139,7 +147,7 @@ def _strata(points: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]
 def _stratum(seed: int, strata: int, number: int, points: int, dimensions: int) -> Array:
     rows = np.random.default_rng([seed, 1, number]).random((points, dimensions))
     rows[:, 0] = (number + rows[:, 0]) / strata
-    return rows
+    return _sorted(rows)
 
 
 class _Sobol:

@@ -15,7 +15,8 @@ from hwsim.sweeps.chunk import FEASIBLE
 from hwsim.sweeps.columns import BOUND
 from hwsim.sweeps.identity import document
 from hwsim.sweeps.lock import locked
-from hwsim.sweeps.plan import Plan, make_plan
+from hwsim.sweeps.plan import Plan
+from hwsim.sweeps.planning import make_plan
 from hwsim.sweeps.processes import Priced, Writer, price_here, price_in_processes, usable_processes
 from hwsim.sweeps.result import SweepResult, Table
 from hwsim.sweeps.spec import SweepSpec, read_spec
