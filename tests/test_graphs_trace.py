@@ -150,10 +150,11 @@ def test_two_processes_may_trace_at_once(cache: Path) -> None:
 
 def test_two_threads_may_trace_at_once(cache: Path, toy: Path) -> None:
     found: list[OperatorGraph] = []
-    threads = [
-        threading.Thread(target=lambda name=name: found.append(trace(name)))
-        for name in ("toy", "toy-wide") * 3
-    ]
+
+    def keep(name: str) -> None:
+        found.append(trace(name))
+
+    threads = [threading.Thread(target=keep, args=(name,)) for name in ("toy", "toy-wide") * 3]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -176,9 +177,7 @@ def test_a_saved_graph_answers_for_its_own_phase(cache: Path, toy: Path, tmp_pat
 
 def test_a_variant_that_does_not_run_is_named(cache: Path, toy: Path) -> None:
     toy.write_text(TOY.replace("return nn.Linear", "return nn.Liner"))
-    with pytest.raises(
-        GraphError, match="^toy cannot be traced: while it is built: AttributeError: "
-    ) as refused:
+    with pytest.raises(GraphError, match="toy cannot be traced: while it is built: Attr") as refused:
         trace("toy")
     assert "\n" not in str(refused.value)
     assert files(cache) == []
