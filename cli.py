@@ -521,7 +521,7 @@ def sweep(
     """Price a whole space of designs: what nothing beats, and what matters.
 
     \b
-    hwsim sweep examples/systolic.toml --out out/systolic
+    hwsim sweep examples/sweeps/systolic.toml --out out/systolic
     hwsim sweep -m llama-3-8b -d h100-sxm,l4 --phase decode --axis batch=1:256 --axis context=1024:4096 \\
         --where fits --minimize latency --minimize cost
     hwsim sweep -m vit-b-16 -d tpu-v4 --axis device.memory.dram.bandwidth=200GB/s:4TB/s:log \\

@@ -53,7 +53,9 @@ def _rows(rows: Sequence[Row], result: SweepResult, summary: Summary) -> Rendera
     table = plain_table(*(name if name in text else f">{_short(name)}" for name in names), "bound", gap=1)
     for row in _some(rows):
         cells = [
-            format_quantity(row[name], units[name]) if name in units else shown(name, row[name])
+            shown(name, row[name])
+            if units.get(name, "number") == "number"
+            else format_quantity(row[name], units[name])
             for name in names
         ]
         table.add_row(*cells, str(row.get("bound", UNKNOWN)))

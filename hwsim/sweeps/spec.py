@@ -129,7 +129,7 @@ class SweepSpec(_Part):
 
     model: Things = ()
     phase: Names = ("forward",)
-    device: Things
+    device: Things = ()
     dtype: Names = (OWN,)
     weights: Names = (OWN,)
     kv: Names = (OWN,)
@@ -157,7 +157,7 @@ class SweepSpec(_Part):
             raise ValueError("combine says how several [[workload]]s count together; there are none")
         for name in ("device", "phase", "dtype", "weights", "kv", "stack"):
             if not getattr(self, name):
-                raise ValueError(f"{name} is an empty list; a sweep over nothing has no points")
+                raise ValueError(f"{name} is an empty list; a sweep needs at least one")
         drawn = [name for name, axis in self.axes.items() if axis.sampled]
         if self.search is not None:
             self._searchable()
