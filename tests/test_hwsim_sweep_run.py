@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import hwsim
 from graphs.serial import load_graph
 from hwsim import HwsimError
 from hwsim.sweeps.columns import ALL
-from hwsim.sweeps.spec import with_flags
+from hwsim.sweeps.spec import read_spec, with_flags
 from tests.sweeping import BANDWIDTH, assert_same, drawn, grid, saved_graph, write_toml
 
 
@@ -239,8 +241,6 @@ def test_a_file_a_dict_and_flags_say_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_spec_is_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    import re
-
     with pytest.raises(HwsimError, match=re.escape(message)) as refused:
         hwsim.sweep(grid(tmp_path, **changes))
     assert "\n" not in str(refused.value)
@@ -260,3 +260,10 @@ def test_models_are_found_by_name_graph_and_path(tmp_path: Path) -> None:
     assert set(hwsim.sweep(spec)["model"]) == {"gemm"}
     assert set(hwsim.sweep(spec)["device"]) == {"toy-simt", "toy-systolic"}
     assert_same(hwsim.sweep(spec), hwsim.sweep({**spec, "model": graph}))
+
+
+def test_the_spec_in_the_documentation_is_one() -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    spec = read_spec(tomllib.loads(text.partition("```toml\n")[2].partition("```")[0]))
+    assert [name for name, axis in spec.axes.items() if axis.sampled] == ["device.compute.clock"]
+    assert (spec.weights, spec.maximize) == (("own", "int4:g128"), ("tokens_per_s",))
