@@ -1,7 +1,9 @@
-"""Points per second of one `estimate` call: llama-3-8b decode on an H100, batch, context, bandwidth random.
+"""Points per second of one `estimate` call: llama-3-8b decode on an H100, batch, context,
+bandwidth random.
 
-Every term is on: latency with tile choice and power-limited clock, energy, peak memory. The baseline, measured
-in the same run, is the same evaluator called once per point. Run: python -m benchmarks.points [points]
+Every term is on: latency with tile choice and power-limited clock, energy, peak memory. The baseline,
+measured in the same run, is the same evaluator called once per point. Run: python -m benchmarks.points
+[points]
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pyarrow import dataset, parquet
 
@@ -21,6 +22,7 @@ from hwsim.sweeps.lock import locked
 from tests.sweeping import assert_same, drawn, grid, write_toml
 
 ROOT = Path(__file__).resolve().parent.parent
+HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def parts(folder: Path) -> dict[str, int]:
@@ -187,6 +189,48 @@ def test_an_interrupt_ends_in_one_line_and_a_directory_to_resume(tmp_path: Path)
     assert line.startswith("stopped; ")
     assert line.endswith(f"of 391 chunks are in {out}, and --resume adds the rest")
     assert_same(hwsim.sweep(path, workers=1), hwsim.sweep(path, out=out, resume=True, workers=1))
+
+
+def test_a_killed_worker_ends_in_one_line_and_a_directory_to_resume(tmp_path: Path) -> None:
+    spec, out = drawn(tmp_path, 200_000, columns=["latency"]), tmp_path / "out"
+    path = write_toml(tmp_path / "spec.toml", spec)
+    process = begun([*program(path, out), "--workers", "2"], out, 5)
+    workers = [
+        one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())
+    ]
+    workers[-1].kill()
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    (line,) = stderr.splitlines()
+    assert "a worker process was killed, perhaps for want of memory; " in line
+    assert "--resume adds the rest" in line
+    assert_same(hwsim.sweep(path, workers=1), hwsim.sweep(path, out=out, resume=True, workers=1))
+
+
+SCRIPT = """
+import hwsim
+result = hwsim.sweep({spec!r})
+print(len(result), flush=True)
+"""
+
+
+def test_a_script_that_does_not_ask_for_its_name_is_priced_in_one_process(tmp_path: Path) -> None:
+    script = tmp_path / "plan.py"
+    script.write_text(SCRIPT.format(spec=drawn(tmp_path, 5000)))
+    done = subprocess.run(
+        [sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=False, env=HERE
+    )
+    assert (done.stdout, done.stderr) == ("5000\n", "")
+
+
+def test_processes_that_such_a_script_cannot_start_are_an_error_in_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "plan.py"
+    script.write_text(SCRIPT.format(spec=drawn(tmp_path, 5000)).replace("})", "}, workers=2)"))
+    done = subprocess.run(
+        [sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=False, env=HERE
+    )
+    assert done.returncode == 1
+    assert "HwsimError: worker processes could not start; in a script" in done.stderr
 
 
 def test_a_full_disk_ends_in_one_line_and_a_directory_to_resume(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def price_in_processes(plan: Plan, numbers: Sequence[int], writer: Writer | None
     )
     waiting = list(reversed(numbers))
     running: dict[Future[tuple[int, Batch | None]], int] = {}
+    done_any = False
     try:
         while waiting or running:
             with _without_interrupts():  # processes are started here, and inherit it
@@ -69,12 +70,16 @@ def price_in_processes(plan: Plan, numbers: Sequence[int], writer: Writer | None
                     running[pool.submit(_price_mine, number)] = number
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 number = running.pop(done)
-                yield number, *done.result()
+                result = done.result()
+                done_any = True
+                yield number, *result
     except BrokenProcessPool:
-        raise HwsimError(
-            "a worker process died or could not start; in a script, call sweep under "
-            "`if __name__ == '__main__':`, and --workers 1 needs the least memory"
-        ) from None
+        if not done_any:
+            raise HwsimError(
+                "worker processes could not start; in a script, call sweep under "
+                "`if __name__ == '__main__':`, or pass workers=1"
+            ) from None
+        raise ChildProcessError("a worker process was killed, perhaps for want of memory") from None
     finally:
         # what is being priced is finished, and its file is whole
         pool.shutdown(wait=True, cancel_futures=True)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hwsim.sweeps.planning import make_plan
 from hwsim.sweeps.processes import Priced, Writer, price_here, price_in_processes, usable_processes
 from hwsim.sweeps.result import SweepResult, Table
 from hwsim.sweeps.spec import SweepSpec, read_spec
-from hwsim.sweeps.store import begin, clear_aside, is_whole, open_result, part_path, written
+from hwsim.sweeps.store import begin, clear_aside, is_whole, open_result, written
 
 Progress = Callable[[int, int], None]  # points done, points in all
 
@@ -108,6 +109,8 @@ def _in_folder(
     price: Callable[[Sequence[int], Writer | None], Priced],
     progress: Progress | None,
 ) -> SweepResult:
+    if find_spec("pyarrow") is None:
+        raise HwsimError("a sweep in a directory needs pyarrow; install hwsim[sweep]")
     described = document(plan, table)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -178,6 +181,3 @@ def _result(plan: Plan, table: Table, batches: Sequence[Batch], seconds: float) 
         seconds=seconds,
         source=Memory(batches),
     )
-
-
-__all__ = ["Interrupted", "Memory", "Progress", "SweepResult", "part_path", "sweep", "table_of"]
