@@ -23,7 +23,7 @@ from devices import stack as find_stack
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.estimating import estimate
-from hwsim.fitted import FOLDER, coefficients_for
+from hwsim.fitted import FOLDER
 from hwsim.measurements.predicting import questions_of
 from hwsim.measurements.question import Question
 
@@ -71,7 +71,7 @@ SOURCES = (
     ),
 )
 SHARED = (
-    *("dram_efficiency", "reduction_slowdown", "overlap", "kernel_ramp_s", "unit_byte_per_clock"),
+    *("dram_efficiency", "reduction_slowdown", "overlap", "kernel_ramp_s"),
     *("matrix_efficiency", "tile_half_reuse", "k_prologue"),
     *(
         "lane_matrix_efficiency",
@@ -84,10 +84,15 @@ SHARED = (
 )
 BY_GENERATION = ("core_energy_scale", "cluster_sharing")
 AT_MOST_ONE = ("_efficiency", "_share", "overlap")
+# two sectors hold any unaligned one; beyond a cluster of sixteen blocks nothing is shared
+LARGEST = {"unaligned_traffic": 2.0, "cluster_sharing": 16.0}
 AT_LEAST_ONE = ("cluster_sharing", "reduction_slowdown", "unaligned_traffic")
+# Where a fit begins and what it is pulled to: never the shipped values, or a second fit would differ.
 START = {
-    "core_energy_scale": 1.8, "cluster_sharing": 1.5, "tile_half_reuse": 6.0, "k_prologue": 32.0,
-    "kernel_ramp_s": 4e-6, "unit_byte_per_clock": 64.0, "attention_efficiency": 0.7,
+    "dram_efficiency": 0.9, "reduction_slowdown": 8.0, "overlap": 0.15, "kernel_ramp_s": 3e-6,
+    "matrix_efficiency": 0.9, "tile_half_reuse": 6.0, "k_prologue": 32.0, "lane_matrix_efficiency": 0.9,
+    "lane_tile_half_reuse": 6.0, "lane_k_prologue": 8.0, "unaligned_share": 0.9, "unaligned_traffic": 1.5,
+    "attention_efficiency": 0.7, "query_half_tile": 8.0, "core_energy_scale": 1.8, "cluster_sharing": 1.5,
 }  # fmt: skip
 
 
@@ -172,11 +177,10 @@ def fit(samples: Sequence[Sample], *, iterations: int = 25) -> Fitted:
     """Least squares over log errors, every (device, operator) alike, pulled gently towards the priors."""
     from scipy.optimize import least_squares
 
-    priors = {**coefficients_for(samples[0].device).values, **START}
     generations = sorted({s.device.generation for s in samples})
     keys = [(name, "") for name in SHARED] + [(name, g) for name in BY_GENERATION for g in generations]
-    start = np.log([max(priors[name], 1e-9) for name, _ in keys])
-    top = np.array([0.0 if name.endswith(AT_MOST_ONE) else 9.0 for name, _ in keys])
+    start = np.log([START[name] for name, _ in keys])
+    top = np.array([_top(name) for name, _ in keys])
     bottom = np.array([0.0 if name in AT_LEAST_ONE else -30.0 for name, _ in keys])
     start = np.clip(start, bottom + 0.05, top - 0.05)
     memory: dict[tuple[int, bytes], Array] = {}
@@ -197,6 +201,11 @@ def fit(samples: Sequence[Sample], *, iterations: int = 25) -> Fitted:
         max_nfev=iterations, x_scale=0.3,
     )  # fmt: skip
     return Fitted({key: float(np.exp(v)) for key, v in zip(keys, found.x, strict=True)}, samples)
+
+
+def _top(name: str) -> float:
+    """The logarithm of the largest value a coefficient may take."""
+    return 0.0 if name.endswith(AT_MOST_ONE) else float(np.log(LARGEST.get(name, 8000.0)))
 
 
 def spread_of(errors: Mapping[tuple[str, str], Array]) -> float:

@@ -62,6 +62,7 @@ class Group:
         )
         self._causal = np.array([[float(row.operator.attribute("mask") == "causal")] for row in self._rows])
         self._reduces = np.array([[float(_reduces(row.operator))] for row in self._rows])
+        self._gathered = np.array([[float(_first(row.operator).kind == "conv")] for row in self._rows])
         self._traffic = Traffic(table, self.rows)
 
     def price(self, values: Environment, machine: Machine) -> Priced:
@@ -128,6 +129,7 @@ class Group:
             b=b, m=m, n=n, k=k,
             left_byte=self._first_byte, right_byte=self._second_byte, out_byte=self._out_byte,
             on_lanes=np.array([[float(d in machine.on_lanes)] for d in self._dtypes]),
+            gathered=self._gathered,
         )  # fmt: skip
 
     def _attention_rows(self, values: Environment) -> AttentionRows:
@@ -162,6 +164,11 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
         keys.setdefault((row.work.shape, symbols), []).append(index)
     ordered = sorted(keys.items(), key=lambda item: (SHAPES.index(item[0][0]), sorted(item[0][1])))
     return tuple(Group(table, shape, rows) for (shape, _), rows in ordered)
+
+
+def _first(operator: Operator) -> Operator:
+    """The operator itself, or the first member of a fused one."""
+    return operator.members[0] if operator.members else operator
 
 
 def _reduces(operator: Operator) -> bool:

@@ -41,7 +41,7 @@ def write(folder: Path, name: str, scope: str, value: float, *, fitted: bool = T
 
 
 def test_the_engine_gives_what_nothing_narrower_says(own: Path) -> None:
-    found = coefficients_for(hwsim.device("t4"))
+    found = coefficients_for(hwsim.device("l4"))
     assert found.scopes["overlap"] == "engine"
     assert found.tier == "datasheet"
 
@@ -77,17 +77,17 @@ def test_the_users_own_value_wins_over_the_shipped_one_and_leaves_the_rest(own: 
 
 def test_only_what_was_fitted_is_evidence(own: Path) -> None:
     """A prior for one device is still a guess: the estimate rests on the datasheet."""
-    write(own, "t4", "device", 0.3, fitted=False)
-    prior = coefficients_for(hwsim.device("t4"))
+    write(own, "l4", "device", 0.3, fitted=False)
+    prior = coefficients_for(hwsim.device("l4"))
     assert prior["overlap"] == 0.3
     assert prior.tier == "datasheet"
-    write(own, "t4", "device", 0.3)
-    assert coefficients_for(hwsim.device("t4")).tier == "measured on this device"
+    write(own, "l4", "device", 0.3)
+    assert coefficients_for(hwsim.device("l4")).tier == "measured on this device"
 
 
 def test_an_estimate_names_its_tier_and_what_it_was_calibrated_with(own: Path) -> None:
-    write(own, "t4", "device", 0.3)
-    found = hwsim.estimate(stream_graph(), "t4", e=1000)
+    write(own, "l4", "device", 0.3)
+    found = hwsim.estimate(stream_graph(), "l4", e=1000)
     assert found.provenance["tier"] == "measured on this device"
     assert found.provenance["calibration"] == {"overlap": "device"}
 

@@ -15,7 +15,8 @@ Array = NDArray[np.float64]
 class GemmRows:
     """b independent products m x k times k x n, each [R, U]; bytes per element of the operands, [R, 1].
 
-    `on_lanes` [R, 1] is 1 where the dtype has no matrix unit and ordinary SIMD lanes multiply.
+    `on_lanes` [R, 1] is 1 where the dtype has no matrix unit and ordinary SIMD lanes multiply;
+    `gathered` where operands are collected first (convolution): the alignment of k and n says nothing.
     """
 
     b: Array
@@ -26,6 +27,7 @@ class GemmRows:
     right_byte: Array
     out_byte: Array
     on_lanes: Array = field(default_factory=lambda: np.zeros((1, 1)))
+    gathered: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

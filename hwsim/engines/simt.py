@@ -70,7 +70,7 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
 def _aligned(rows: GemmRows) -> Array:
     """Whether the rows of both operands begin at multiples of a vector load."""
     left, right = rows.k * rows.left_byte % ALIGNED_BYTE, rows.n * rows.right_byte % ALIGNED_BYTE
-    return np.asarray((left == 0) & (right == 0))
+    return np.asarray(((left == 0) & (right == 0)) | (rows.gathered > 0))
 
 
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
