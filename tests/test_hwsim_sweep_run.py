@@ -14,7 +14,9 @@ import pytest
 import hwsim
 from graphs.serial import load_graph
 from hwsim import HwsimError
+from hwsim.fitted import coefficients_for
 from hwsim.sweeps.columns import ALL
+from hwsim.sweeps.planning import make_plan
 from hwsim.sweeps.spec import read_spec, with_flags
 from tests.sweeping import BANDWIDTH, assert_same, drawn, grid, saved_graph, write_toml
 
@@ -260,6 +262,14 @@ def test_models_are_found_by_name_graph_and_path(tmp_path: Path) -> None:
     assert set(hwsim.sweep(spec)["model"]) == {"gemm"}
     assert set(hwsim.sweep(spec)["device"]) == {"toy-simt", "toy-systolic"}
     assert_same(hwsim.sweep(spec), hwsim.sweep({**spec, "model": graph}))
+
+
+def test_a_plan_carries_the_coefficients_of_the_machine_that_made_it(tmp_path: Path) -> None:
+    changed = {"coefficient.overlap": 0.5}
+    plan = make_plan(read_spec(grid(tmp_path, set={"k": 256, "n": 128, **changed})))
+    for case in plan.cases:
+        known = coefficients_for(case.device).values
+        assert {f"coefficient.{name}": value for name, value in known.items()} | changed == case.settings
 
 
 def test_the_spec_in_the_documentation_is_one() -> None:

@@ -14,9 +14,9 @@ from graphs.ir import OperatorGraph
 from hwsim.errors import HwsimError
 from hwsim.sweeps.batch import Batch
 from hwsim.sweeps.chunk import price_chunk
-from hwsim.sweeps.identity import tool_hash
 from hwsim.sweeps.plan import Plan
 from hwsim.sweeps.processes import Priced, Writer
+from hwsim.sweeps.sources import tool_hash
 from hwsim.tracing import trace
 
 AHEAD = 2  # chunks handed to each thread of the cluster beyond the one it prices

@@ -8,24 +8,17 @@ import hashlib
 import json
 import platform
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from graphs.ir import OperatorGraph
 from graphs.serial import to_json
-from hwsim.fitted import coefficients_for
 from hwsim.sweeps.plan import Case, Plan
 from hwsim.sweeps.result import Table
+from hwsim.sweeps.sources import tool_hash
 from hwsim.sweeps.store import SCHEMA
 from hwsim.version import VERSION
 
-# Sources that price points. What they read (graphs, devices, coefficients) is hashed as it is used.
-SOURCES = (
-    *("hwsim", "hwsim/engines", "hwsim/sweeps", "devices"),
-    *("graphs", "graphs/expressions", "graphs/work", "graphs/passes"),
-)
 LIBRARIES = ("numpy", "scipy")
 
 
@@ -55,25 +48,14 @@ def document(plan: Plan, table: Table) -> dict[str, Any]:
     return {**found, "fingerprint": _hash(json.dumps(content, sort_keys=True))}
 
 
-@cache
-def tool_hash() -> str:
-    """Hash of the sources that price points."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for folder in SOURCES:
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def _priced(case: Case) -> list[Any]:
     """Everything of a case that its labels do not say."""
     workloads = [
         (_graph_hash(one.model) if isinstance(one.model, OperatorGraph) else one.model, one.share)
         for one in case.workloads
     ]
-    values = coefficients_for(case.device).values
-    return [workloads, case.device.fingerprint(), repr(case.stack), repr(sorted(values.items()))]
+    settings = sorted((name, repr(value)) for name, value in case.settings.items())
+    return [workloads, case.device.fingerprint(), repr(case.stack), settings]
 
 
 def _graph_hash(graph: OperatorGraph) -> str:

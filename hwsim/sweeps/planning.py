@@ -15,6 +15,7 @@ from devices import stack as find_stack
 from graphs.errors import GraphError
 from graphs.ir import OperatorGraph
 from hwsim.errors import HwsimError
+from hwsim.fitted import coefficients_for
 from hwsim.result import Estimate
 from hwsim.sweeps.axes import Axis, device_value, dimension, numeric_axis
 from hwsim.sweeps.chunk import estimates
@@ -174,7 +175,12 @@ def _case(
         workloads=workloads,
         device=machine,
         stack=stack if isinstance(stack, Stack) else find_stack(stack),
-        settings={**{name: _plain_number(name, value, machine) for name, value in fixed.items()}, **settings},
+        settings={
+            # those of this machine, whatever coefficients another one that prices chunks may have
+            **{f"coefficient.{name}": value for name, value in coefficients_for(machine).values.items()},
+            **{name: _plain_number(name, value, machine) for name, value in fixed.items()},
+            **settings,
+        },
         own=_own(numeric, machine),
         space=space(numeric, _sample(spec)),
     )

@@ -21,6 +21,7 @@ from hwsim.sweeps.batch import Batch
 from hwsim.sweeps.chunk import price_chunk
 from hwsim.sweeps.plan import Plan
 from hwsim.sweeps.result import Table
+from hwsim.sweeps.sources import tool_hash
 from hwsim.sweeps.store import write_part
 
 AHEAD = 2  # chunks handed to each process beyond the one it prices
@@ -57,7 +58,7 @@ def _priced(plan: Plan, number: int, writer: Writer | None) -> tuple[int, Batch 
 def price_in_processes(plan: Plan, numbers: Sequence[int], writer: Writer | None, count: int) -> Priced:
     """Price chunks in `count` processes, in whatever order they finish."""
     pool = ProcessPoolExecutor(
-        count, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(plan, writer)
+        count, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(plan, writer, tool_hash())
     )
     waiting = list(reversed(numbers))
     running: dict[Future[tuple[int, Batch | None]], int] = {}
@@ -122,9 +123,9 @@ def _without_interrupts() -> Iterator[None]:
 _MINE: dict[str, Any] = {}
 
 
-def _begin(plan: Plan, writer: Writer | None) -> None:
+def _begin(plan: Plan, writer: Writer | None, tool: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _MINE.update(plan=plan, writer=writer)
+    _MINE.update(plan=plan, writer=writer, tool=tool)
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in a process that was started
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
@@ -137,4 +138,6 @@ def _end_with(sentinel: Any) -> None:
 
 
 def _price_mine(number: int) -> tuple[int, Batch | None]:
+    if tool_hash() != _MINE["tool"]:
+        raise HwsimError("hwsim's own sources changed while a sweep was starting; start it again")
     return _priced(_MINE["plan"], number, _MINE["writer"])
