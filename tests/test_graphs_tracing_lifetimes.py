@@ -94,9 +94,7 @@ def test_a_part_that_is_seen_first_belongs_to_the_whole() -> None:
     storage = graph.storages[graph.nodes[0].writes[0]]
     assert storage.elements.text == "32"
     assert [spec.elements.text for spec in graph.nodes[0].operator.outputs] == ["8"]
-    assert [spec.elements.text for spec in graph.nodes[0].operator.inputs] == [
-        "4"
-    ]  # repeats by stride 0
+    assert [spec.elements.text for spec in graph.nodes[0].operator.inputs] == ["4"]  # repeats by stride 0
 
 
 def test_writing_in_place_makes_no_storage() -> None:
