@@ -15,12 +15,15 @@ venv: $(TORCHVISION) ## set up .venv with every extra
 demo: venv ## a tour: trace, estimate, whole requests, compare; writes into out/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
+# two at a time, a file as one piece: fixtures of a module are costly. Each keeps to one thread
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: venv ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 # pytest ends with 5 when no test is marked slow, and that is no failure
 test-slow: venv ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow || test $$? -eq 5
+	@$(PYTEST) -m slow || test $$? -eq 5
 
 fit: venv ## refit coefficients on measurement files (HWSIM_SHARED or ../shared)
 	@$(BIN)/python -m hwsim.fitting "$${HWSIM_SHARED:-../shared}/measurements"

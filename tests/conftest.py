@@ -27,11 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests away from the network and from the files of whoever runs them."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
     home = tempfile.TemporaryDirectory(prefix="hwsim-tests-")
     config.add_cleanup(home.cleanup)
     for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
-        os.environ[variable] = str(Path(home.name) / variable.lower())
-    os.environ["HF_HUB_OFFLINE"] = "1"
+        # tests that run side by side share traces: the cache has to bear that anyway, and tracing twice is slow
+        if variable != "XDG_CACHE_HOME" or not hasattr(config, "workerinput"):
+            os.environ[variable] = str(Path(home.name) / variable.lower())
 
 
 @pytest.hookimpl(wrapper=True)
