@@ -665,6 +665,73 @@ def advise(
 
 
 @app.command()
+def plan(
+    model: Model,
+    ttft: Annotated[str, typer.Option(metavar="T", help="Time to first token at most, such as 500ms.")],
+    tpot: Annotated[str, typer.Option(metavar="T", help="Time per further token at most, such as 50ms.")],
+    prompt: Annotated[int, typer.Option(metavar="N", help="Tokens of a prompt.")] = 2048,
+    generate: Annotated[int, typer.Option(metavar="N", help="Tokens of an answer.")] = 256,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--devices",
+            "-d",
+            metavar="DEV[,DEV..]",
+            help="Ids, aliases or profiles; all that have a price if not given.",
+            autocompletion=_complete_device,
+        ),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(metavar="N", help="Requests per second to serve.")] = None,
+    goal: Annotated[str, typer.Option(metavar="G", help="Rank by cost, energy or latency.")] = "cost",
+    quantize: Annotated[
+        bool, typer.Option("--quantize", help="Try weights of 8 and 4 bits, and fp8, as well.")
+    ] = False,
+    sure: Annotated[
+        bool, typer.Option("--sure", help="The upper ends of the intervals must meet the times too.")
+    ] = False,
+    dtype: Dtype = None,
+    stack: Software = "engine",
+    price: Annotated[
+        list[str] | None,
+        typer.Option("--price", metavar="DEV=$/H", help="Price of a device, such as l4=0.7; repeatable."),
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", help="Set-ups to show.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """The cheapest set-up that serves requests within a time to first token and per token.
+
+    \b
+    hwsim plan llama-3-8b --ttft 500ms --tpot 50ms --prompt 2048 --generate 256
+    hwsim plan llama-3-8b --ttft 1s --tpot 60ms --rate 20 --quantize --devices l4,a10g,l40s,h100-sxm
+    """
+    import hwsim
+    from devices import parse_quantity
+    from reports.plan import plan_table
+
+    prices = {name: _price(text) for name, text in _pairs("--price", price, "l4=0.7").items()}
+    found = hwsim.plan(
+        model,
+        ttft=parse_quantity(ttft, "second"),
+        tpot=parse_quantity(tpot, "second"),
+        prompt=prompt,
+        generate=generate,
+        devices=None if device is None else _split(device),
+        rate=rate,
+        goal=goal,
+        quantize=quantize,
+        sure=sure,
+        dtype=dtype,
+        stack=stack,
+        prices={name: value for name, value in prices.items() if value is not None},
+    )
+    _warn(found.warnings)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _show(plan_table(found, top))
+
+
+@app.command()
 def trace(
     model: Model,
     phase: Phase = "forward",

@@ -1,9 +1,9 @@
 """hwsim: how long, how many joules, does it fit, what limits it: transformers on hardware, from one trace.
 
 `estimate` answers for one point or for arrays of design points, `request` for a prompt and the tokens after
-it; `compare` puts models and devices side by side, `advise` says what a change would buy. `trace` gives a
-model's operator graph, `device` and `devices` the machines, `models` and `model` the built-in models. Nothing
-here imports torch; tracing does when needed.
+it; `compare` puts models and devices side by side, `advise` says what a change would buy, `plan` which set-up
+meets a target at the least cost. `trace` gives a model's operator graph, `device` and `devices` the machines,
+`models` and `model` the built-in models. Nothing here imports torch; tracing does when needed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from hwsim.errors import HwsimError
     from hwsim.estimating import estimate
     from hwsim.lower import lower
+    from hwsim.planning import plan
+    from hwsim.plans import Plan
     from hwsim.requesting import request
     from hwsim.requests import Request
     from hwsim.result import Estimate
@@ -44,6 +46,8 @@ _PUBLIC = {
     "Estimate": ("hwsim.result", "Estimate"),
     "HwsimError": ("hwsim.errors", "HwsimError"),
     "lower": ("hwsim.lower", "lower"),
+    "plan": ("hwsim.planning", "plan"),
+    "Plan": ("hwsim.plans", "Plan"),
     "request": ("hwsim.requesting", "request"),
     "Request": ("hwsim.requests", "Request"),
     "sweep": ("hwsim.sweeps.run", "sweep"),
@@ -63,6 +67,7 @@ __all__ = [
     "Comparison",
     "Estimate",
     "HwsimError",
+    "Plan",
     "Request",
     "SweepResult",
     "Validation",
@@ -75,6 +80,7 @@ __all__ = [
     "lower",
     "model",
     "models",
+    "plan",
     "request",
     "sweep",
     "trace",

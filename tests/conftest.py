@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     home = tempfile.TemporaryDirectory(prefix="hwsim-tests-")
     config.add_cleanup(home.cleanup)
     for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
-        # tests that run side by side share traces: the cache has to bear that anyway, and tracing twice is slow
+        # tests side by side share traces: the cache has to bear that anyway, and tracing twice is slow
         if variable != "XDG_CACHE_HOME" or not hasattr(config, "workerinput"):
             os.environ[variable] = str(Path(home.name) / variable.lower())
 
