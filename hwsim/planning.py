@@ -2,8 +2,8 @@
 
 The service is one of continuous batching in a steady state, without a queue. `batch` sequences decode
 together; for each that ends another begins, and its prefill holds the others up. Over the life of a sequence
-that happens `batch` times, so a token takes step(batch) + batch x prefill / generate on average, and a replica
-gives batch / that many tokens per second. A new request waits for the step that runs when it arrives.
+that happens `batch` times, so a token takes step(batch) + batch x prefill / generate on average, and a
+replica gives batch / that many tokens per second. A new request waits for the step that runs when it arrives.
 """
 
 from __future__ import annotations
