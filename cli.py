@@ -134,6 +134,10 @@ Settings = Annotated[
         help="Change a size of the model, a device.PATH or a stack.KEY, with units; repeatable.",
     ),
 ]
+Generate = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="A whole request: N tokens after a prompt of --seq tokens."),
+]
 Price = Annotated[str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model with operators no rule knows.")]
@@ -315,10 +319,7 @@ def estimate(
     kv: Kv = None,
     stack: Software = "compiled",
     settings: Settings = None,
-    generate: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="A whole request: N tokens after a prompt of --seq tokens."),
-    ] = None,
+    generate: Generate = None,
     by: Annotated[
         str | None, typer.Option(metavar="WHAT", help="Also a table by op, kind or module.")
     ] = None,
@@ -395,7 +396,7 @@ def compare(
         typer.Option(metavar="RANGE", help="NAME=LOW:HIGH doubling, NAME=LOW:HIGH:COUNT, or NAME=A,B,C."),
     ] = None,
     metric: Annotated[
-        str, typer.Option(metavar="M", help="By latency, energy, memory or tokens.")
+        str, typer.Option(metavar="M", help="By latency, energy, memory or tokens; ttft or tpot of requests.")
     ] = "latency",
     phase: Phase = "forward",
     batch: Batch = None,
@@ -406,6 +407,7 @@ def compare(
     kv: Kv = None,
     stack: Software = "compiled",
     settings: Settings = None,
+    generate: Generate = None,
     as_json: Json = False,
     strict: Strict = False,
     plot: Annotated[
@@ -418,16 +420,20 @@ def compare(
     hwsim compare bert-base vit-b-16 swin-t -d l4,jetson-orin-agx
     hwsim compare llama-2-7b llama-3-8b -d h100-sxm --phase decode --batch 16 --over context=64:4095
     hwsim compare llama-3-8b -d l4,h100-sxm --phase decode --over batch=1:64 --metric energy --plot e.png
+    hwsim compare llama-3-8b -d l4,h100-sxm --generate 256 --over seq=512:8192 --metric ttft
     """
     import hwsim
     from reports.compare import comparison_table
 
+    if generate is not None:
+        _one_phase_only({"--phase": phase != "forward"})
     found = hwsim.compare(
         models,
         _split(device),
         over=over,
         metric=metric,
         phase=phase,
+        generate=generate,
         batch=batch,
         seq=seq,
         context=context,

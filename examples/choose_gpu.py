@@ -61,7 +61,7 @@ def choices() -> list[Choice]:
                     batch=int(BATCHES[best]),
                     first_token_s=float(request.ttft_s[best]),
                     next_token_s=float(request.tpot_s[best]),
-                    tokens_per_s=float(request.generated_tokens_per_s[best]),
+                    tokens_per_s=float(request.tokens_per_s[best]),
                     usd_per_million=float(request.usd_per_million_tokens[best]),
                 )
             )

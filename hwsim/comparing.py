@@ -18,9 +18,11 @@ from hwsim.crossings import crossings
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.estimating import estimate
+from hwsim.requesting import request
+from hwsim.requests import Request
 from hwsim.result import Estimate
 
-Price = Callable[[Any], Estimate]  # of one value or an array of values
+Price = Callable[[Any], Estimate | Request]  # of one value or an array of values
 
 
 def compare(
@@ -30,24 +32,37 @@ def compare(
     over: Any = None,
     metric: str = "latency",
     phase: str = "forward",
+    generate: Any = None,
     overrides: Mapping[str, Any] | None = None,
     **asked: Any,
 ) -> Comparison:
     """Every model on every device; `asked` are sizes, dtype, stack and so on, as `estimate` takes them.
 
     `over` is text such as `"seq=128:131072"`, or a name with values. Points that a model's limit excludes are
-    left out of its curve. Crossovers are those of `metric`: latency, energy, memory or tokens.
+    left out of its curve. Crossovers are those of `metric`: latency, energy, memory or tokens. With
+    `generate` (or `over="generate=..."`) whole requests are compared, also by ttft and tpot.
     """
     chosen = _metric(metric)
     machines = [one if isinstance(one, Device) else find_device(one) for one in _listed(devices)]
     axis = None if over is None else as_axis(over, machines[0])
     settings = dict(overrides or {})
-    if axis is not None and (asked.get(axis.name) is not None or axis.name in settings):
+    given = {**asked, "generate": generate}
+    if axis is not None and (given.get(axis.name) is not None or axis.name in settings):
         raise HwsimError(f"{axis.name} is given and compared over; leave one out")
+    whole = generate is not None or (axis is not None and axis.name == "generate")
 
-    def price(model: Any, machine: Device, values: Any) -> Estimate:
+    def price(model: Any, machine: Device, values: Any) -> Estimate | Request:
         point = {} if axis is None else {axis.name: values}
-        found: Estimate = estimate(model, machine, phase=phase, overrides={**settings, **point}, **asked)
+        found: Estimate | Request
+        if whole:
+            tokens = point.pop("generate", generate)
+            sizes = {"context": 0, **{name: value for name, value in asked.items() if value is not None}}
+            prompt = sizes.pop("seq", None)
+            found = request(
+                model, machine, generate=tokens, prompt=prompt, overrides={**settings, **point}, **sizes
+            )
+        else:
+            found = estimate(model, machine, phase=phase, overrides={**settings, **point}, **asked)
         return found
 
     found = [_curve(partial(price, m, d), axis) for m in _listed(models) for d in machines]
@@ -57,7 +72,7 @@ def compare(
     crossovers, notes = crossings(curves, axis, chosen) if axis is not None else ([], [])
     every = [warning for curve in curves for one in curve.estimates for warning in one.warnings]
     return Comparison(
-        phase=phase,
+        phase="request" if whole else phase,
         metric=chosen,
         axis=axis,
         models=tuple(dict.fromkeys(curve.model for curve in curves)),
@@ -108,7 +123,7 @@ def _curve(price: Price, axis: Axis | None) -> Curve:
 
 def _where_possible(
     price: Price, values: Array, start: int, refused: dict[int, HwsimError]
-) -> Iterator[tuple[Any, Estimate]]:
+) -> Iterator[tuple[Any, Estimate | Request]]:
     """Estimates of the values a model admits, with their places; a part that holds another is halved."""
     try:
         # one value alone as a plain number: a trace may then be made for it

@@ -13,6 +13,7 @@ from devices import format_quantity
 from hwsim.axis import Axis
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
+from hwsim.requests import Request
 from hwsim.result import Estimate
 
 SCHEMA = "hwsim.comparison/1"
@@ -27,12 +28,15 @@ class Metric:
     dimension: str
     ahead: str  # "A <ahead> than B"
     more_is_better: bool = False
+    of_request: bool = False  # a whole request has it, an estimate has not
 
-    def of(self, estimate: Estimate) -> Array:
-        """Its values at the points of an estimate."""
-        value = getattr(estimate, self.field)
+    def of(self, estimate: Estimate | Request) -> Array:
+        """Its values at the points of an estimate or of whole requests."""
+        value = getattr(estimate, self.field, None)
         if value is None:
-            raise HwsimError(f"{estimate.model} has no {self.name}; compare by latency, energy or memory")
+            more = "; a time to the first or per further token is one of --generate N"
+            remedy = f"compare by latency, energy or memory{more if self.of_request else ''}"
+            raise HwsimError(f"{estimate.model} has no {self.name}; {remedy}")
         return np.atleast_1d(np.asarray(value, dtype=np.float64))
 
     def written(self, value: float, digits: int = 3) -> str:
@@ -54,7 +58,9 @@ TOKENS = Metric(
     ahead="gives more tokens per second",
     more_is_better=True,
 )
-METRICS = {metric.name: metric for metric in (LATENCY, ENERGY, MEMORY, TOKENS)}
+TTFT = Metric(name="ttft", field="ttft_s", dimension="second", ahead="begins earlier", of_request=True)
+TPOT = Metric(name="tpot", field="tpot_s", dimension="second", ahead="goes on faster", of_request=True)
+METRICS = {metric.name: metric for metric in (LATENCY, ENERGY, MEMORY, TOKENS, TTFT, TPOT)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,9 +72,9 @@ class Curve:
     name: str  # of the model, short where that is enough
     label: str  # what tells the curve from the others
     places: Array  # indices into the values compared over
-    estimates: tuple[Estimate, ...] = field(repr=False)  # together one value per place
+    estimates: tuple[Estimate | Request, ...] = field(repr=False)  # together one value per place
     excluded: str
-    at: Callable[[float], Estimate] = field(repr=False)  # the estimate at any other value
+    at: Callable[[float], Estimate | Request] = field(repr=False)  # the estimate at any other value
 
     def values(self, metric: Metric) -> Array:
         """One per place."""

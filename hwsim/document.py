@@ -100,7 +100,7 @@ def request_document(request: Request, schema: str) -> dict[str, Any]:
         "params": r.prefill.params,
         "throughput": plain(
             {
-                "generated_tokens_per_s": r.generated_tokens_per_s,
+                "generated_tokens_per_s": r.tokens_per_s,
                 "total_tokens_per_s": r.total_tokens_per_s,
                 "decode_tokens_per_s": r.decode_tokens_per_s,
             }

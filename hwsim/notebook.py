@@ -49,7 +49,7 @@ def request_html(request: Request) -> str:
         ("time to first token", _with_interval(r.ttft_s, r.ttft_low_s, r.ttft_high_s)),
         ("time per token after it", _with_interval(r.tpot_s, r.tpot_low_s, r.tpot_high_s)),
         ("total", _with_interval(r.latency_s, r.latency_low_s, r.latency_high_s)),
-        ("generated tokens/s", _range(r.generated_tokens_per_s, "number")),
+        ("generated tokens/s", _range(r.tokens_per_s, "number")),
         ("energy", _range(r.energy_j, "joule")),
         ("energy per token", _range(r.energy_per_token_j, "joule")),
         ("memory", _memory(r.peak_memory_bytes, r.memory_bytes["capacity"], r.fits)),

@@ -43,8 +43,23 @@ class Request:
         return np.broadcast_shapes(self.prefill.shape, np.shape(self.generate))
 
     @property
+    def phase(self) -> str:
+        """What stands where an estimate has its phase."""
+        return "request"
+
+    @property
     def batch(self) -> Value:
         return self.prefill.samples
+
+    @property
+    def sizes(self) -> dict[str, Value]:
+        """Sizes as asked for, or the model's defaults."""
+        return {**self.prefill.sizes, "generate": self.generate}
+
+    @property
+    def log_spread(self) -> Value:
+        """That of the prefill: errors of the steps are shared."""
+        return self.prefill.log_spread
 
     @property
     def ttft_s(self) -> Value:
@@ -99,11 +114,18 @@ class Request:
         }
 
     @property
+    def bound(self) -> Any:
+        """What takes the largest part of both phases together."""
+        return self._largest(self.breakdown_s)
+
+    @property
     def decode_bound(self) -> Any:
         """What takes the largest part of all decode steps; None where there are none."""
         if self.decode is None:
             return None
-        parts = {name: self._sum(value) for name, value in self.decode.breakdown_s.items()}
+        return self._largest({name: self._sum(value) for name, value in self.decode.breakdown_s.items()})
+
+    def _largest(self, parts: Mapping[str, Value]) -> Any:
         names = np.array(list(parts))[np.argmax(np.stack(list(parts.values())), axis=0)]
         return names if self.shape else str(names)
 
@@ -142,8 +164,14 @@ class Request:
         return self.batch * self.generate
 
     @property
-    def generated_tokens_per_s(self) -> Value:
+    def tokens_per_s(self) -> Value:
+        """Generated ones."""
         return self.generated / self.latency_s
+
+    @property
+    def samples_per_s(self) -> Value:
+        """Requests."""
+        return self.batch / self.latency_s
 
     @property
     def total_tokens_per_s(self) -> Value:

@@ -37,6 +37,8 @@ _METRICS = {
     "energy": "energy",
     "memory": "peak memory",
     "tokens": "tokens per second",
+    "ttft": "time to the first token",
+    "tpot": "time per further token",
 }
 
 

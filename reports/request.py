@@ -46,7 +46,7 @@ def requests_table(requests: Sequence[Request]) -> RenderableType:
             seconds(number(r.ttft_s)),
             seconds(number(r.tpot_s)),
             seconds(number(r.latency_s)),
-            plain_rate(r.generated_tokens_per_s),
+            plain_rate(r.tokens_per_s),
             significant(float(r.energy_per_token_j)),
             byte_count(number(r.peak_memory_bytes)),
             fits_word(r),
@@ -99,9 +99,7 @@ def _next(r: Request) -> str:
 
 
 def _throughput(r: Request) -> str:
-    text = (
-        f"{plain_rate(r.generated_tokens_per_s)} tokens/s, {plain_rate(r.total_tokens_per_s)} with the prompt"
-    )
+    text = f"{plain_rate(r.tokens_per_s)} tokens/s, {plain_rate(r.total_tokens_per_s)} with the prompt"
     return text if r.decode is None else f"{text}, {plain_rate(r.decode_tokens_per_s)} while decoding"
 
 

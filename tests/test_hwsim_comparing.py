@@ -290,3 +290,20 @@ def test_own_models_are_called_by_their_functions_where_that_tells_them_apart(tm
     assert [curve.label for curve in apart.curves] == ["small", "large"]
     assert [curve.model for curve in apart.curves] == specs[:2]
     assert [curve.label for curve in hwsim.compare(specs[::2], "l4").curves] == specs[::2]
+
+
+def test_whole_requests_are_compared_by_what_they_say() -> None:
+    found = hwsim.compare(
+        "llama-3-8b", ["l4", "h100-sxm"], over="seq=512,1024", generate=16, metric="ttft", stack="engine"
+    )
+    alone = hwsim.request("llama-3-8b", "l4", prompt=np.array([512, 1024]), generate=16, stack="engine")
+    assert found.phase == "request"
+    assert found.array()[0, 0].tolist() == pytest.approx(alone.ttft_s.tolist(), rel=1e-12)
+    assert found.array("tokens")[0, 0].tolist() == pytest.approx(alone.tokens_per_s.tolist(), rel=1e-12)
+    longer = hwsim.compare("llama-3-8b", "l4", over="generate=16,32", seq=512, stack="engine")
+    assert longer.array()[0, 0, 0] == pytest.approx(float(alone.latency_s[0]), rel=1e-12)
+
+
+def test_a_time_to_the_first_token_belongs_to_a_request() -> None:
+    with pytest.raises(HwsimError, match=r"no ttft.*--generate"):
+        hwsim.compare("llama-3-8b", "l4", metric="ttft")

@@ -53,7 +53,7 @@ def test_parts_sum_to_the_whole() -> None:
     assert sum(request.breakdown_s.values()) == pytest.approx(request.latency_s, rel=1e-12)
     assert request.energy_prefill_j + request.energy_decode_j == pytest.approx(request.energy_j, rel=1e-12)
     assert request.latency_low_s < request.latency_s < request.latency_high_s
-    assert request.generated_tokens_per_s == pytest.approx(2 * 9 / request.latency_s)
+    assert request.tokens_per_s == pytest.approx(2 * 9 / request.latency_s)
     assert request.total_tokens_per_s == pytest.approx(2 * 109 / request.latency_s)
     assert request.decode_tokens_per_s == pytest.approx(2 / request.tpot_s)
     assert request.energy_per_token_j == pytest.approx(request.energy_j / 18)

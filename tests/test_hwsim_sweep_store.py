@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -180,7 +181,9 @@ def test_a_killed_sweep_is_resumed_to_the_table_of_an_unbroken_one(tmp_path: Pat
 def test_an_interrupt_ends_in_one_line_and_a_directory_to_resume(tmp_path: Path) -> None:
     spec, out = drawn(tmp_path, 200_000, columns=["latency"]), tmp_path / "out"
     path = write_toml(tmp_path / "spec.toml", spec)
-    process = begun([*program(path, out), "--workers", "2"], out, 5, start_new_session=True)
+    # whoever runs the tests in the background may have interrupts ignored, and children inherit that
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = begun([*program(path, out), "--workers", "2"], out, 5, start_new_session=True, preexec_fn=heed)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     stdout, stderr = process.communicate()
     assert process.returncode == 130
