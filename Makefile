@@ -26,7 +26,7 @@ test-slow: venv ## the tests that take minutes
 	@$(PYTEST) -m slow || test $$? -eq 5
 
 fit: venv ## refit coefficients on measurement files (HWSIM_SHARED or ../shared)
-	@$(BIN)/python -m hwsim.fitting "$${HWSIM_SHARED:-../shared}/measurements"
+	@$(BIN)/python -m hwsim.fitting_gpus "$${HWSIM_SHARED:-../shared}/measurements"
 
 lint: venv ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -771,6 +771,41 @@ def trace(
 
 
 @app.command()
+def calibrate(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE", help="A table of measurements (.csv, .csv.gz); repeatable."),
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(metavar="S", help="What is fitted: device, generation or engine.")
+    ] = "device",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Coefficient file or folder; the user's own folder if not given."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit coefficients to measurements; estimates find the files that it writes.
+
+    \b
+    hwsim calibrate --from gemm.csv --from attention.csv.gz
+    hwsim calibrate --from gemm.csv --scope generation --out coefficients/
+    """
+    import hwsim
+    from hwsim.errors import HwsimError
+
+    if not sources:
+        raise HwsimError("nothing to calibrate from; give --from FILE")
+    found = hwsim.calibrate(sources, scope=scope, out=out)  # type: ignore[arg-type]  # checked there
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        from reports.calibration import calibration_table
+
+        _show(calibration_table(found))
+
+
+@app.command()
 def validate(
     models: Annotated[
         list[str] | None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphs.serial import load_graph
     from hwsim.advice import Advice
     from hwsim.advising import advise
+    from hwsim.calibrating import Calibration, calibrate
     from hwsim.comparing import compare
     from hwsim.comparison import Comparison
     from hwsim.errors import HwsimError
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "advise": ("hwsim.advising", "advise"),
     "Advice": ("hwsim.advice", "Advice"),
+    "calibrate": ("hwsim.calibrating", "calibrate"),
+    "Calibration": ("hwsim.calibrating", "Calibration"),
     "compare": ("hwsim.comparing", "compare"),
     "Comparison": ("hwsim.comparison", "Comparison"),
     "estimate": ("hwsim.estimating", "estimate"),
@@ -64,6 +67,7 @@ _PUBLIC = {
 
 __all__ = [
     "Advice",
+    "Calibration",
     "Comparison",
     "Estimate",
     "HwsimError",
@@ -72,6 +76,7 @@ __all__ = [
     "SweepResult",
     "Validation",
     "advise",
+    "calibrate",
     "compare",
     "device",
     "devices",

@@ -11,7 +11,8 @@ import hwsim
 from devices import device, stack
 from graphs import kernels
 from hwsim.fitted import coefficients_for
-from hwsim.fitting import SHARED, SOURCES, Source, draw, fit, log_errors, spread_of, write
+from hwsim.fitting import log_errors, spread_of
+from hwsim.fitting_gpus import SHARED, SOURCES, Source, draw, fit_gpus, write
 from hwsim.measurements.gemm import REPLAY
 
 GEMMS = (Source(file="gemm.csv", ops=lambda op: True, rows=40, least_s=0.0),)
@@ -37,7 +38,7 @@ def measured(folder: Path, coefficients: dict[str, float]) -> Path:
 
 def test_a_fit_finds_the_coefficients_that_made_the_measurements(tmp_path: Path) -> None:
     folder = measured(tmp_path, {"dram_efficiency": 0.7, "kernel_ramp_s": 9e-6})
-    made = fit(draw(folder, GEMMS), iterations=12)
+    made = fit_gpus(draw(folder, GEMMS), iterations=12)
     assert made.values["dram_efficiency", ""] == pytest.approx(0.7, rel=0.1)
     assert made.values["kernel_ramp_s", ""] == pytest.approx(9e-6, rel=0.15)
     assert spread_of(made.errors()) < 0.1
@@ -55,7 +56,7 @@ def test_drawing_twice_gives_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_written_files_carry_value_source_and_residual(tmp_path: Path) -> None:
-    made = fit(draw(measured(tmp_path, {}), GEMMS), iterations=2)
+    made = fit_gpus(draw(measured(tmp_path, {}), GEMMS), iterations=2)
     paths = write(made, made.errors(), tmp_path)
     assert {path.name for path in paths} == {"simt.toml", "ampere.toml", "hopper.toml"}
     text = (tmp_path / "ampere.toml").read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import import_module
@@ -80,13 +80,19 @@ def layout_of(table: Table) -> Layout:
 
 
 def questions_of(path: str | Path) -> Iterator[tuple[Question, NDArray[np.float64]]]:
-    """The questions of a file with one latency target, and the measured seconds of their rows."""
+    """The questions of a file with a time or a rate as target, and the measured seconds of their rows."""
     table = read_table(path)
     module: Any = import_module(layout_of(table).module)
     for question in module.questions(table):
-        if isinstance(question, Question) and len(question.parts) == 1:
-            target = question.targets[0]
-            yield question, table.number(target.column)[question.rows] / target.unit
+        if not isinstance(question, Question):
+            continue
+        target = question.targets[0]
+        measured = table.number(target.column)[question.rows] / target.unit
+        with np.errstate(all="ignore"):
+            if target.quantity == "time":
+                yield question, measured * target.amount
+            elif target.quantity == "rate":
+                yield question, target.amount / measured
 
 
 def predict(path: str | Path) -> Predictions:
@@ -152,7 +158,7 @@ def _answer(made: Predictions, question: Question) -> None:
     if isinstance(machine, str):
         _refuse(made, question.rows, machine, question.op)
         return
-    usable = _usable(question)
+    usable = usable_rows(question)
     _refuse(made, question.rows[~usable], "a size is missing, negative or zero", question.op)
     _price(made, question, targets, machine, np.flatnonzero(usable), [_TRIES])
 
@@ -169,7 +175,7 @@ def _device(name: str) -> Device | str:
 _stack = cache(find_stack)
 
 
-def _usable(question: Question) -> NDArray[np.bool_]:
+def usable_rows(question: Question) -> NDArray[np.bool_]:
     """Rows whose sizes are all there."""
     usable = np.ones(question.rows.size, dtype=bool)
     for part in question.parts:
@@ -192,7 +198,8 @@ def _price(
     if not at.size:
         return
     try:
-        seconds, low, high, joules = _priced(made, question, machine, at)
+        (seconds, low, high, joules), tiers = answer(question, machine, at)
+        made.tiers.update(tiers)
     except Exception as error:
         # one question that fails must not take the other rows of a file with it: the note says what happened
         if not isinstance(error, _OURS):
@@ -218,13 +225,18 @@ def _price(
             made.notes[row] = f"{made.notes[row]}; {question.note}" if made.notes[row] else question.note
 
 
-def _priced(
-    made: Predictions, question: Question, machine: Device, at: Rows
-) -> tuple[Array, Array, Array, Array]:
-    """Seconds with interval and joules, summed over the parts; errors are shared, so ends add up."""
+def answer(
+    question: Question, machine: Device, at: Rows, coefficients: Mapping[str, float] | None = None
+) -> tuple[Array, set[str]]:
+    """Seconds with interval and joules, [4, rows], of the rows at some positions; and what they rest on.
+
+    Parts add up; their errors are shared, so the ends of their intervals do, too.
+    """
     protocol = question.protocol
     totals = np.zeros((4, at.size))
+    tiers: set[str] = set()
     count = question.rows.size
+    overrides = {**question.settings, **{f"coefficient.{k}": v for k, v in (coefficients or {}).items()}}
     with np.errstate(all="ignore"):
         for part in question.parts:
             sizes: dict[str, Any] = {
@@ -233,15 +245,15 @@ def _priced(
             result = estimate(
                 part.graph, machine, phase=part.phase, dtype=question.dtype, weights=question.weights,
                 kv=question.kv, stack=_stack(protocol.stack), warm=protocol.warm,
-                overrides=question.settings, **sizes,
+                overrides=overrides, **sizes,
             )  # fmt: skip
-            made.tiers.add(str(result.provenance["tier"]))
+            tiers.add(str(result.provenance["tier"]))
             repeats = np.broadcast_to(np.asarray(part.repeats, np.float64), count)[at]
             amounts = (result.latency_s, result.latency_low_s, result.latency_high_s, result.energy_j)
             for index, amount in enumerate(amounts):
                 totals[index] += np.broadcast_to(amount, at.size) * repeats
     times = totals[:3] + protocol.added_s
-    return times[0], times.min(axis=0), times.max(axis=0), totals[3]
+    return np.stack((times[0], times.min(axis=0), times.max(axis=0), totals[3])), tiers
 
 
 def _store(
