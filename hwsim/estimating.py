@@ -30,6 +30,7 @@ from hwsim.version import VERSION
 
 Z80 = 1.2816  # standard normal quantile of a two-sided 80 % interval
 ROLES = ("weights", "activations", "kv_cache", "gradients", "optimizer")
+NOTICED = 1e-3  # by so much power may exceed its limit before that is said
 RESERVED = ("device.", "stack.", "coefficient.")
 
 
@@ -310,6 +311,7 @@ def _result(
     flat = evaluator.machine
     dtype = precision.activations or graph.dtype
     point = not shape
+    warnings += tuple(_above_the_limit(totals, flat))
     hourly = device.price.usd_per_hour if price is None else price
     return Estimate(
         model=graph.model,
@@ -346,6 +348,18 @@ def _result(
         rows=(lambda: _op_rows(table, evaluator, totals)) if point else _refuse_rows,
         events=(lambda: _timeline(table, evaluator, totals)) if point else _refuse_rows,
     )
+
+
+def _above_the_limit(totals: Totals, machine: Machine) -> Iterator[str]:
+    """A warning where not even the lowest clock keeps to the power limit."""
+    power = sum(totals.energy.values()) / totals.latency_s
+    excess = power / machine.limit_w
+    if np.any(excess > 1 + NOTICED):
+        worst = float(np.max(excess * machine.limit_w))
+        yield (
+            f"{machine.device.id} draws {worst:.3g} W even at its lowest clock, "
+            "more than its power limit: expect it to take longer"
+        )
 
 
 def _datasheet_bandwidth(device: Device) -> Any:

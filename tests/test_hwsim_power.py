@@ -142,3 +142,12 @@ def test_static_power_above_the_limit_leaves_the_lowest_clock() -> None:
     found = product("h100-sxm", {"device.power.limit": 10.0}, b=1, m=512, n=512, k=512)
     assert found.clock_scale == coefficients_for(hwsim.device("h100-sxm"))["clock_floor"]
     assert np.isfinite(found.latency_s)
+
+
+def test_power_above_its_limit_at_the_lowest_clock_is_said() -> None:
+    asked = {"batch": 8, "dtype": "fp16"}
+    fine = hwsim.estimate("bert-base", "l4", **asked)
+    assert not any("lowest clock" in text for text in fine.warnings)
+    hot = hwsim.estimate("bert-base", "l4", overrides={"device.power.limit": "20 W"}, **asked)
+    assert hot.average_power_w > 20
+    assert any("lowest clock" in text for text in hot.warnings)
