@@ -1,16 +1,8 @@
-"""A model of the user's own: a module and the shapes it is called with, from a call or `file.py:factory`.
-
-`file.py:factory` runs the named function of that file, the only user code hwsim runs. It returns the module,
-its inputs by argument name and, if wanted, default sizes: `return module, {"x": ("batch", "seq", 512)},
-{"seq": 128}`.
-"""
+"""A model of the user's own: a module and the shapes it is called with."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphs.errors import GraphError
@@ -35,55 +27,19 @@ def trace_own(
     "int64")`). `sizes` are defaults of open sizes (1 otherwise); `dtype` defaults to that of the module's
     parameters.
     """
-    example = inputs if isinstance(inputs, Example) else _example(inputs)
+    example = inputs if isinstance(inputs, Example) else named_inputs(inputs)
     return trace_module(
         module,
         example,
-        symbols=_symbols(example, sizes or {}),
+        symbols=open_sizes(example, sizes or {}),
         name=name or type(module).__name__,
-        dtype=dtype or _dtype(module),
+        dtype=dtype or dtype_of(module),
         fixed=fixed,
     )
 
 
-def trace_file(spec: str, *, fixed: Mapping[str, int] | None = None) -> OperatorGraph:
-    """The graph of what `file.py:factory` returns."""
-    file, _, factory = spec.rpartition(":")
-    made = _call(Path(file), factory)
-    if not isinstance(made, tuple) or not 2 <= len(made) <= 3:
-        raise GraphError(
-            f"{spec} must return (module, inputs) or (module, inputs, sizes), not {type(made).__name__}"
-        )
-    return trace_own(*made[:2], sizes=made[2] if len(made) == 3 else None, name=spec, fixed=fixed)
-
-
-def _call(path: Path, factory: str) -> Any:
-    if not path.is_file():
-        raise GraphError(f"no file {str(path)!r}; give the path of a Python file, as in model.py:factory")
-    module_spec = importlib.util.spec_from_file_location(f"hwsim_user_{path.stem}", path)
-    assert module_spec is not None  # a .py file always has a loader
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module
-    try:
-        module_spec.loader.exec_module(module)
-        function = getattr(module, factory, None)
-        if not callable(function):
-            named = [
-                n
-                for n, v in vars(module).items()
-                if callable(v) and getattr(v, "__module__", "") == module.__name__
-            ]
-            raise GraphError(f"{path} has no function {factory!r}; it defines {', '.join(named) or 'none'}")
-        return function()
-    except GraphError:
-        raise
-    except Exception as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0][:200]
-        raise GraphError(f"{path}:{factory} failed: {type(error).__name__}: {first}") from error
-
-
-def _example(inputs: Shapes) -> Example:
+def named_inputs(inputs: Shapes) -> Example:
+    """The call that passes a tensor of each shape by argument name."""
     if not isinstance(inputs, Mapping) or not inputs:
         raise GraphError('inputs must name arguments and shapes, as in {"x": ("batch", 128, 512)}')
     return Example(kwargs={name: _leaf(name, value) for name, value in inputs.items()})
@@ -99,7 +55,8 @@ def _leaf(name: str, value: Any) -> Any:
     )
 
 
-def _symbols(example: Example, sizes: Mapping[str, int]) -> dict[str, SizeSymbol]:
+def open_sizes(example: Example, sizes: Mapping[str, int]) -> dict[str, SizeSymbol]:
+    """Every size that a shape of `example` names, with its default."""
     names: dict[str, None] = {}
     for leaf in example.leaves():
         texts = (
@@ -120,7 +77,8 @@ def _symbols(example: Example, sizes: Mapping[str, int]) -> dict[str, SizeSymbol
     }
 
 
-def _dtype(module: nn.Module) -> str:
+def dtype_of(module: nn.Module) -> str:
+    """Our name of the dtype of a module's first parameter."""
     from graphs.tracing.recorder import DTYPE_NAMES
 
     first = next(iter(module.parameters()), None)

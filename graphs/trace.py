@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from graphs import catalog
+from graphs import sources
 from graphs.errors import GraphError
 from graphs.ir import OperatorGraph, SizeSymbol
 from graphs.serial import SCHEMA, load_graph, to_json
+from graphs.sources.source import Source, version
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,24 +38,25 @@ def trace(
 ) -> OperatorGraph:
     """The operator graph of `model` in `phase`, from the cache when it was traced before.
 
-    `model` is a built-in name or a path to a saved graph; `fixed` symbols are traced as plain numbers.
+    `model` is a name or path that `graphs.sources` finds, or a path to a saved graph; `fixed` symbols are
+    traced as plain numbers.
     """
     if isinstance(model, OperatorGraph):
         return _in_phase(model, phase)
-    if model.endswith(".json"):
+    if model.endswith(".json") and not model.startswith("hf:"):
         return _in_phase(load_graph(model), phase)
-    entry = catalog.find(model)
-    sizes = catalog.size_symbols(entry, phase)
-    path = cache_folder() / f"{_key(entry, phase, fixed or {})}.json"
-    if cache and path.exists():
+    source = sources.find(model)
+    if source.identity is None or not cache:
+        return _traced(source.subject(phase), fixed)
+    path = cache_folder() / f"{_key(source, phase, fixed or {})}.json"
+    if path.exists():
         try:
             return load_graph(path)
         except GraphError:
             with suppress(OSError):
                 path.unlink()
-    graph = _trace_variant(entry, phase, sizes, fixed)
-    if cache:
-        _store(path, graph)
+    graph = _traced(source.subject(phase), fixed)
+    _store(path, graph)
     return graph
 
 
@@ -100,27 +102,6 @@ def _in_phase(graph: OperatorGraph, phase: str) -> OperatorGraph:
     return graph
 
 
-def _trace_variant(
-    entry: catalog.VariantEntry, phase: str, sizes: Mapping[str, SizeSymbol], fixed: Mapping[str, int] | None
-) -> OperatorGraph:
-    import torch
-
-    from graphs.tracing.symbolic import Subject, used_symbols
-
-    module = catalog.load(entry)
-    example = module.example(entry.config, phase)
-    subject = Subject(
-        name=entry.name,
-        phase=phase,
-        dtype=getattr(torch, entry.config["dtype"]),
-        build=lambda: module.build(entry.config),
-        example=example,
-        symbols=used_symbols(example, sizes),
-        guards=catalog.guard_conditions(entry, phase),
-    )
-    return _traced(subject, fixed)
-
-
 def _traced(subject: Subject, fixed: Mapping[str, int] | None) -> OperatorGraph:
     from graphs.tracing.accept import trace_subject
 
@@ -141,36 +122,27 @@ def cache_folder() -> Path:
     return user_cache_path("hwsim", appauthor=False) / "graphs"
 
 
-def _key(entry: catalog.VariantEntry, phase: str, fixed: Mapping[str, int]) -> str:
+def _key(source: Source, phase: str, fixed: Mapping[str, int]) -> str:
     """Name, phase and everything the trace depends on; made without importing torch."""
     parts = [
         SCHEMA,
-        entry.name,
+        source.name,
         phase,
-        entry.source_hash,
+        *(source.identity or ()),
         repr(sorted(fixed.items())),
         _tracer_hash(),
-        _version("torch"),
+        version("torch"),
         sys.version,
     ]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-    return f"{entry.name.replace('/', '_')}-{phase}-{digest}"
-
-
-def _version(package: str) -> str:
-    """The version file of an installed package, as importing it or its metadata costs a tenth of a start."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        return "absent"
-    stamp = Path(spec.origin).with_name("version.py")
-    return stamp.read_text() if stamp.is_file() else "unknown"
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', source.name)[-60:]}-{phase}-{digest}"
 
 
 def _tracer_hash() -> str:
     """Hash of the tracer's own sources: a changed tracer traces again."""
     here = Path(__file__).parent
-    folders = ("expressions", "tracing", "work")
-    files = [here / "ir.py", *(file for folder in folders for file in sorted((here / folder).glob("*.py")))]
+    folders = ("expressions", "tracing", "work", "sources")
+    files = [here / "ir.py", *(file for folder in folders for file in sorted((here / folder).rglob("*.py")))]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

@@ -22,9 +22,9 @@ def trace(
 ) -> OperatorGraph:
     """The operator graph of a model.
 
-    `model` is a built-in name, a path (`graph.json`, `file.py:factory`), a graph, or a torch module of your
-    own, which needs `inputs`: argument names and shapes, `{"x": ("batch", 128, 512)}`, and takes
-    default `sizes`.
+    `model` is a built-in name, a spec (`hf:DIR`, `timm:NAME`, `file.py:factory`, a path to a `.pt2`, `.onnx`
+    or saved graph), a graph, or a torch module of your own, which needs `inputs`: argument names and shapes,
+    `{"x": ("batch", 128, 512)}`, and takes default `sizes`.
     `fixed` sizes are traced as plain numbers.
     """
     if isinstance(model, OperatorGraph):
@@ -33,11 +33,7 @@ def trace(
         return _own_module(model, phase, inputs, sizes, fixed)
     key = (model, phase, tuple(sorted((fixed or {}).items())))
     if key not in _LOADED or model.endswith(".json"):
-        _LOADED[key] = (
-            _from_file(model, phase, fixed)
-            if ".py:" in model
-            else trace_graph(model, phase=phase, fixed=fixed)
-        )
+        _LOADED[key] = trace_graph(model, phase=phase, fixed=fixed)
     return _LOADED[key]
 
 
@@ -58,17 +54,6 @@ def _own_module(
         )
     if inputs is None:
         raise HwsimError('a module needs inputs, as in trace(module, inputs={"x": ("batch", 128, 512)})')
-    _only_forward(phase)
-    return trace_own(model, inputs, sizes=sizes, fixed=fixed)
-
-
-def _from_file(model: str, phase: str, fixed: Mapping[str, int] | None) -> OperatorGraph:
-    from graphs.own import trace_file
-
-    _only_forward(phase)
-    return trace_file(model, fixed=fixed)
-
-
-def _only_forward(phase: str) -> None:
     if phase != "forward":
         raise HwsimError(f"a model of your own has no phase {phase!r} yet; use forward")
+    return trace_own(model, inputs, sizes=sizes, fixed=fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from graphs import catalog
+from graphs import catalog, sources
 from graphs import trace as tracing
 from graphs.errors import GraphError
 from graphs.ir import OperatorGraph
@@ -82,33 +83,37 @@ def test_a_second_trace_comes_from_the_cache(cache: Path, toy: Path) -> None:
 
 
 def test_the_key_follows_configuration_source_phase_and_fixed_sizes(cache: Path, toy: Path) -> None:
-    keys = {tracing._key(catalog.find(name), phase, fixed) for name in ("toy", "toy-wide")
+    keys = {tracing._key(sources.find(name), phase, fixed) for name in ("toy", "toy-wide")
             for phase in ("forward", "prefill") for fixed in ({}, {"batch": 1}, {"batch": 2})}  # fmt: skip
     toy.write_text(TOY + "# changed\n")
-    keys.add(tracing._key(catalog.find("toy"), "forward", {}))
+    keys.add(tracing._key(sources.find("toy"), "forward", {}))
     toy.write_text(TOY.replace('"width": 8', '"width": 9'))
-    keys.add(tracing._key(catalog.find("toy"), "forward", {}))
+    keys.add(tracing._key(sources.find("toy"), "forward", {}))
     assert len(keys) == 2 * 2 * 3 + 2
 
 
 def test_the_key_follows_the_tracer_and_the_version_of_torch(
     cache: Path, toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = catalog.find("toy")
+    entry = sources.find("toy")
     keys = {tracing._key(entry, "forward", {})}
-    for name in ("_tracer_hash", "_version"):
+    for name in ("_tracer_hash", "version"):
         with monkeypatch.context() as changed:
             changed.setattr(tracing, name, lambda *_: "other")
             keys.add(tracing._key(entry, "forward", {}))
     assert len(keys) == 3
 
 
-def test_the_key_is_made_without_torch() -> None:
+@pytest.mark.parametrize("spec", ["gpt2", "hf:config.json"])
+def test_the_key_is_made_without_torch(spec: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     program = (
-        "import sys; from graphs import catalog, trace; "
-        "trace._key(catalog.find('gpt2'), 'decode', {}); sys.exit('torch' in sys.modules)"
+        "import sys; from graphs import sources, trace; trace._key(sources.find(sys.argv[1]), 'decode', {}); "
+        "sys.exit(bool({'torch', 'transformers', 'timm'} & sys.modules.keys()))"
     )
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", program, spec], cwd=tmp_path, env=environment, check=False)
+    assert ran.returncode == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", "null", '{"schema": "hwsim.graph/0"}', "half"])

@@ -301,3 +301,14 @@ def test_sizes_of_one_and_zero_are_answered_like_any_other() -> None:
     """What a trace had to exclude is traced again as a plain number."""
     one = hwsim.estimate("gpt2", "h100-sxm", phase="decode", batch=1, context=0)
     assert one.flops == pytest.approx(12 * (2 * 12 * 768**2 + 4 * 768) + 2 * 768 * 50257)
+
+
+def test_attention_called_by_an_imported_name_is_one_operator() -> None:
+    from torch.nn.functional import scaled_dot_product_attention as attend
+
+    def run(m: Linear, x: Tensor) -> Tensor:
+        return attend(x, x, x, is_causal=True) + torch._C._nn.scaled_dot_product_attention(x, x, x)
+
+    nodes = traced(run).nodes
+    masks = [n.operator.attribute("mask") for n in nodes if n.operator.kind == "attention"]
+    assert masks == ["causal", "none"]

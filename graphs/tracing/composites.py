@@ -1,23 +1,22 @@
 """Operators kept whole: attention and RMS norm are one node each, whatever torch would do inside.
 
-`torch.nn.functional.scaled_dot_product_attention` is replaced for the duration of a trace (a function mode
-would miss `nn.MultiheadAttention`, which calls it by module global). The stack later decides which kernel
-runs it.
+They are caught in torch's dispatcher, by operator, for the duration of a trace: whoever calls them, under
+whatever imported name or from inside torch, arrives there. The stack later decides which kernel runs
+attention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 
 from graphs.errors import GraphError
 from graphs.expressions import number, product
 from graphs.tracing.recorder import Recorder
-from graphs.tracing.torch_private import replaced
+from graphs.tracing.torch_private import dispatched
 from graphs.work import Canonical, Operand
 
 
@@ -32,6 +31,7 @@ def composites(recorder: Recorder) -> Iterator[None]:
         attn_mask: torch.Tensor | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
+        *,
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
@@ -45,9 +45,7 @@ def composites(recorder: Recorder) -> Iterator[None]:
     ) -> torch.Tensor:
         return _rms_norm(recorder, input, len(list(normalized_shape)), weight)
 
-    with ExitStack() as stack:
-        stack.enter_context(replaced(functional, "scaled_dot_product_attention", attention))
-        stack.enter_context(replaced(functional, "rms_norm", rms_norm))
+    with dispatched("scaled_dot_product_attention", attention), dispatched("rms_norm", rms_norm):
         yield
 
 
@@ -64,11 +62,11 @@ def _attention(
         raise GraphError(
             f"attention over shapes {tuple(query.shape)} and {tuple(key.shape)} is not understood"
         )
-    recorder.paused += 1
-    try:
+    recording = not recorder.paused
+    with recorder.not_recording():
         out = _attention_output(query, value)
-    finally:
-        recorder.paused -= 1
+    if not recording:
+        return out
     kind = "causal" if causal else "none"
     operands = [recorder.operand(t) for t in (query, key, value)]
     if mask is not None:
@@ -102,11 +100,11 @@ def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 def _rms_norm(
     recorder: Recorder, data: torch.Tensor, width: int, weight: torch.Tensor | None
 ) -> torch.Tensor:
-    recorder.paused += 1
-    try:
+    recording = not recorder.paused
+    with recorder.not_recording():
         out = torch.empty_like(data, memory_format=torch.contiguous_format)
-    finally:
-        recorder.paused -= 1
+    if not recording:
+        return out
     operands: list[Operand] = [recorder.operand(t) for t in (data, weight) if t is not None]
     shape = operands[0].shape
     dims = (("rows", product(shape[: len(shape) - width])), ("cols", product(shape[len(shape) - width :])))

@@ -25,6 +25,7 @@ from graphs.tracing.torch_private import (
     with_real_tensors,
 )
 from graphs.work import Call, Canonical, Operand, aten_rule, is_free
+from graphs.work.custom import CustomRule, custom
 
 DTYPE_NAMES = {
     torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
@@ -67,9 +68,16 @@ class _Live:
 class Recorder(TorchDispatchMode):
     """A dispatch mode that turns ops into nodes; `paused` while a composite operator's inside runs."""
 
-    def __init__(self, reader: SizeReader, mode: FakeTensorMode, budget_s: float | None = None) -> None:
+    def __init__(
+        self,
+        reader: SizeReader,
+        mode: FakeTensorMode,
+        budget_s: float | None = None,
+        rules: Mapping[str, CustomRule] | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reader = reader
+        self._rules = rules or {}
         self.masks = Masks(reader)
         self.nodes: list[OpNode] = []
         self.storages: list[_Live] = []
@@ -138,6 +146,15 @@ class Recorder(TorchDispatchMode):
             self._twins[id(constant)] = (constant, made)
             self._storage(made, BUFFER)
         return self._twins[id(constant)][1]
+
+    @contextmanager
+    def not_recording(self) -> Iterator[None]:
+        """What runs in the block leaves no node."""
+        self.paused += 1
+        try:
+            yield
+        finally:
+            self.paused -= 1
 
     # -- modules --
 
@@ -225,10 +242,16 @@ class Recorder(TorchDispatchMode):
         outputs = tuple(map(self.operand, results))
         plain = [self._plain(a) for a in args]
         call = Call(name, inputs, outputs, tuple(plain), {k: self._plain(v) for k, v in kwargs.items()})
-        rule = aten_rule(f"{name}.{func._overloadname}") or aten_rule(name)
-        self.add(name, rule(call) if rule else Canonical("unknown"), inputs, outputs)
+        self.add(name, self._canonical(func, call), inputs, outputs)
         self.masks.follow(name, inputs, outputs, args, results)
         return out
+
+    def _canonical(self, func: Any, call: Call) -> Canonical:
+        """What the op is: by the user's rule, by one of ours, or unknown."""
+        if call.name in self._rules:
+            return custom(self._rules[call.name], call)
+        rule = aten_rule(f"{call.name}.{func._overloadname}") or aten_rule(call.name)
+        return rule(call) if rule else Canonical("unknown")
 
     def _faked(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor if is_fake(tensor) else self._twin(tensor)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from traceback import walk_tb
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import nn
 from graphs.errors import GraphError
 from graphs.expressions import Expr, as_expr, evaluate
 from graphs.inputs import Example, Input, SymbolValue
-from graphs.ir import OperatorGraph, SizeSymbol
+from graphs.ir import INPUT, KV, OperatorGraph, SizeSymbol
 from graphs.tracing.composites import composites
 from graphs.tracing.recorder import DTYPE_NAMES, Recorder, TraceBudget, register_inputs, register_module
 from graphs.tracing.sizes import SizeReader
+from graphs.tracing.state import tensors_of
 from graphs.tracing.torch_private import (
     NEEDS_DATA,
     FakeTensorMode,
@@ -27,14 +28,26 @@ from graphs.tracing.torch_private import (
     new_symbol,
     tracing_context,
     with_real_tensors,
+    without_weights,
 )
+from graphs.work.custom import CustomRule
 
 TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items() if name != "fp8"}
 
 
+Arguments = dict[str, Any]
+Prepare = Callable[[nn.Module, Arguments, Mapping[str, "int | torch.SymInt"]], tuple[Arguments, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is traced: how to build the module, how it is called, in which dtype, name and phase."""
+    """What is traced: how to build the module, how it is called, in which dtype, name and phase.
+
+    `prepare` turns the keyword arguments of the example into those of the recorded call and may run the
+    module to do so, unrecorded; it also returns what in them is cached state (role `kv`). `around` is entered
+    while the module is built and run, `rules` say what operators of the user's own do, `notes` go into the
+    provenance.
+    """
 
     name: str
     phase: str
@@ -43,6 +56,10 @@ class Subject:
     example: Example
     symbols: Mapping[str, SizeSymbol]
     guards: tuple[Expr, ...] = ()
+    prepare: Prepare | None = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    rules: Mapping[str, CustomRule] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +81,14 @@ def draw(
         sizes[name], expr = new_symbol(env, name, hint)
         names[expr] = name
     reader = SizeReader(names)
-    recorder = Recorder(reader, mode, budget_s)
-    with _default_dtype(subject.dtype), tracing_context(mode):
+    recorder = Recorder(reader, mode, budget_s, subject.rules)
+    with _default_dtype(subject.dtype), subject.around(), tracing_context(mode):
         module = _built(subject, mode)
         leaves: list[tuple[torch.Tensor, str]] = []
         args, kwargs = subject.example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, leaves))
         register_module(recorder, module)
+        if subject.prepare is not None:
+            kwargs, leaves = _prepared(subject, recorder, module, kwargs, sizes)
         register_inputs(recorder, leaves)
         leaves.clear()
         with _explained(module), torch.no_grad(), composites(recorder), recorder.following(module), recorder:
@@ -88,9 +107,46 @@ def draw(
         nodes=nodes,
         storages=storages,
         modules=tuple(recorder.modules),
-        provenance={"torch": torch.__version__},
+        provenance={"torch": torch.__version__, **subject.notes},
     )
     return Drawn(graph, bound)
+
+
+def first_that_runs(subject: Subject, examples: Sequence[Example], sizes: Mapping[str, int]) -> Example:
+    """The first of several calls that the module accepts at `sizes`; the only one is not tried."""
+    if len(examples) == 1:
+        return examples[0]
+    mode, _ = fake_mode()
+    first: GraphError | None = None
+    with _default_dtype(subject.dtype), subject.around(), tracing_context(mode):
+        module = _built(subject, mode)
+        for example in examples:
+            _, kwargs = example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, []))
+            try:
+                with _explained(module), torch.no_grad():
+                    module(**kwargs)
+            except GraphError as error:
+                first = first or error
+            else:
+                return example
+    raise first or GraphError("the arguments of its forward are not known; write a file.py:factory")
+
+
+def _prepared(
+    subject: Subject,
+    recorder: Recorder,
+    module: nn.Module,
+    kwargs: Arguments,
+    sizes: Mapping[str, int | torch.SymInt],
+) -> tuple[Arguments, list[tuple[torch.Tensor, str]]]:
+    """The arguments of the recorded call and its tensors with their roles."""
+    assert subject.prepare is not None
+    with _explained(module), torch.no_grad(), composites(recorder), recorder.not_recording():
+        kwargs, state = subject.prepare(module, kwargs, sizes)
+    cached = tensors_of(state)
+    held = {id(tensor) for tensor in cached}
+    given = [(tensor, INPUT) for tensor in tensors_of(kwargs) if id(tensor) not in held]
+    return kwargs, given + [(tensor, KV) for tensor in cached]
 
 
 @contextmanager
@@ -104,12 +160,13 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _built(subject: Subject, mode: FakeTensorMode) -> nn.Module:
-    """The module with fake weights; one that reads tensor values while it is built is built for real."""
+    """The module with fake weights; one that reads tensor values while it is built is built for real, its
+    parameters on the meta device, so that no model is too large."""
     with _explained(None):
         try:
             module = subject.build()
         except NEEDS_DATA:
-            with with_real_tensors():
+            with with_real_tensors(), without_weights():
                 module = subject.build()
         if not all(is_fake(tensor) for tensor in (*module.parameters(), *module.buffers())):
             with with_real_tensors():

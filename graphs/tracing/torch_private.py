@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._C import DispatchKey
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import (
@@ -27,15 +28,16 @@ __all__ = [
     "NEEDS_DATA",
     "FakeTensorMode",
     "TorchDispatchMode",
+    "dispatched",
     "fake_mode",
     "faked",
     "is_fake",
     "mapped_tensors",
     "new_symbol",
-    "replaced",
     "storage_key",
     "tracing_context",
     "with_real_tensors",
+    "without_weights",
 ]
 NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode)
 
@@ -54,6 +56,23 @@ def is_fake(tensor: torch.Tensor) -> bool:
 def with_real_tensors() -> AbstractContextManager[Any]:
     """Inside a tracing context: tensors made here have data."""
     return unset_fake_temporarily()
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Parameters of modules built in the block go to the meta device as soon as they are registered."""
+    register = nn.Module.register_parameter
+
+    def emptied(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = emptied  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def mapped_tensors(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
@@ -114,11 +133,18 @@ def tracing_context(mode: FakeTensorMode) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """`owner.name` stands for `function` while the block runs."""
-    original = getattr(owner, name)
-    setattr(owner, name, function)
+def dispatched(operator: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Calls of `aten::operator` on the CPU go to `function`, inside the python dispatcher."""
+    overload = getattr(torch.ops.aten, operator).default
+    keys = (DispatchKey.AutogradCPU, DispatchKey.CPU)
+    before = {key: overload.py_kernels.pop(key, None) for key in keys}
+    overload.py_kernels.update(dict.fromkeys(keys, function))
+    overload._dispatch_cache.clear()
     try:
         yield
     finally:
-        setattr(owner, name, original)
+        for key, kernel in before.items():
+            del overload.py_kernels[key]
+            if kernel is not None:
+                overload.py_kernels[key] = kernel
+        overload._dispatch_cache.clear()

@@ -1,0 +1,38 @@
+"""Built-in models: a name of `graphs/variants`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphs import catalog
+from graphs.sources.source import Source
+
+if TYPE_CHECKING:
+    from graphs.tracing.symbolic import Subject
+
+
+def find(spec: str) -> Source:
+    """The variant called `spec`."""
+    entry = catalog.find(spec)
+    return Source(
+        name=entry.name, identity=(entry.source_hash,), subject=lambda phase: _subject(entry, phase)
+    )
+
+
+def _subject(entry: catalog.VariantEntry, phase: str) -> Subject:
+    sizes = catalog.size_symbols(entry, phase)
+    import torch
+
+    from graphs.tracing.symbolic import Subject, used_symbols
+
+    module = catalog.load(entry)
+    example = module.example(entry.config, phase)
+    return Subject(
+        name=entry.name,
+        phase=phase,
+        dtype=getattr(torch, entry.config["dtype"]),
+        build=lambda: module.build(entry.config),
+        example=example,
+        symbols=used_symbols(example, sizes),
+        guards=catalog.guard_conditions(entry, phase),
+    )

@@ -1,0 +1,255 @@
+"""The arguments of a stock model's call, by name: shapes over `batch`, `seq`, `source`, `image`, `frames`.
+
+Argument names mean the same in all of transformers, so one table serves every architecture. Where the order
+of dimensions is the model's own (mel bins before or after frames), the table holds both and the first call
+that runs is taken.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from graphs.expressions import number
+from graphs.inputs import Input, Size
+from graphs.ir import SizeSymbol
+
+_TEXT = (
+    "input_ids",
+    "decoder_input_ids",
+    "qformer_input_ids",
+    "classes_input_ids",
+    "tasks_input_ids",
+    "task_inputs",
+)
+_IMAGE = ("image", "video")
+MOST = 24  # calls tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the shapes of a model's arguments are made of."""
+
+    config: Any
+    encoder_decoder: bool
+
+    def first(self, *names: str, default: Any = None) -> Any:
+        """The first of these fields that the config or a part of it has."""
+        for one in (self.config, *parts(self.config)):
+            for name in names:
+                value = getattr(one, name, None)
+                if value is not None:
+                    return value
+        return default
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.first("vocab_size", default=100))
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width that the model was made for."""
+        size = self.first("image_size", "img_size", "input_size", "crop_size", default=224)
+        if isinstance(size, Mapping):
+            size = (size.get("height", 224), size.get("width", 224))
+        if isinstance(size, list | tuple):
+            return (int(size[-2]), int(size[-1])) if len(size) > 1 else (int(size[0]),) * 2
+        return int(size), int(size)
+
+    @property
+    def channels(self) -> int:
+        return int(self.first("num_channels", "in_channels", "in_chans", "image_num_channels", default=3))
+
+
+def parts(config: Any) -> Iterator[Any]:
+    """Every config within a config, nearest first."""
+    inner = [v for v in vars(config).values() if hasattr(v, "model_type") and hasattr(v, "to_dict")]
+    yield from inner
+    for one in inner:
+        yield from parts(one)
+
+
+def _ids(length: Size) -> Any:
+    return lambda f: [Input(("batch", length), "int64", high=f.vocabulary)]
+
+
+def _images(f: Facts) -> list[Input]:
+    height, width = f.image
+    sides: tuple[Size, Size] = ("image", "image") if height == width else (height, width)
+    frames = f.first("num_frames", "frames_per_clip", "max_num_frames", default=None)
+    still = Input(("batch", f.channels, *sides), "model")
+    film = Input(("batch", frames or 8, f.channels, *sides), "model")
+    several = Input(("batch", 1, f.channels, *sides), "model")
+    return [film, still] if frames else [still, several]
+
+
+def _films(f: Facts) -> list[Input]:
+    sides = f.image
+    frames = f.first("num_frames", "frames_per_clip", "max_num_frames", default=8)
+    return [Input(("batch", frames, f.channels, *sides), "model")]
+
+
+def _spectra(f: Facts) -> list[Input]:
+    bins = f.first(
+        "num_mel_bins", "n_mels", "mel_bins", "feature_size", "input_feat_size", "num_mels", "input_dim",
+        "input_channels", "feat_in", "feature_projection_input_dim", "input_size", "hidden_size", default=80,
+    )  # fmt: skip
+    bins = bins if isinstance(bins, int) else 80
+    positions = f.first("max_source_positions")
+    fixed = [Input(("batch", bins, 2 * positions), "model")] if isinstance(positions, int) else []
+    plain: list[tuple[Size, ...]] = [
+        ("batch", bins, "frames"), ("batch", "frames", bins), ("batch", 1, "frames", bins),
+        ("batch", 1, 1001, 64), ("batch", "frames", 2 * bins),
+    ]  # fmt: skip
+    return [*fixed, *(Input(shape, "model") for shape in plain)]
+
+
+def _sound(f: Facts) -> list[Input]:
+    bins = f.first("num_mel_bins", "num_mels", default=None)
+    length = f.first("max_length", default=None)
+    found: list[tuple[Size, ...]] = []
+    if isinstance(bins, int):
+        found += [("batch", length, bins)] if isinstance(length, int) and length > 100 else []
+        found += [("batch", "frames", bins)]
+    plain: list[tuple[Size, ...]] = [("batch", "frames"), ("batch", 1, "frames")]
+    return [Input(shape, "model") for shape in (*plain, *found)]
+
+
+def _series(f: Facts) -> list[Input]:
+    lags = f.first("lags_sequence", default=None) or [0]
+    context = f.first("context_length", "prediction_length", default=32) or 32
+    channels = f.first("num_input_channels", default=None)
+    if channels is not None:
+        return [Input(("batch", context, channels), "model")]
+    return [Input(("batch", context + max(lags)), "model"), Input(("batch", context), "model")]
+
+
+def _series_features(f: Facts) -> list[Input]:
+    (past,) = _series(f)[:1]
+    return [Input((*past.shape, max(1, f.first("num_time_features", default=1))), "model")]
+
+
+def _latent(f: Facts) -> list[Input]:
+    width = f.first("hidden_size", "latent_dim", "codebook_dim", default=64)
+    return [Input(("batch", width, "frames"), "model"), Input(("batch", "frames", width), "model")]
+
+
+# argument -> the shapes it may have, likeliest first
+TABLE: dict[str, Any] = {
+    "input_ids": lambda f: [*_ids("source" if f.encoder_decoder else "seq")(f), *_codes(f)],
+    "decoder_input_ids": lambda f: [*_ids("seq")(f), *_codes(f)],
+    "qformer_input_ids": _ids("seq"),
+    "classes_input_ids": _ids("seq"),
+    "classes_attention_mask": lambda f: [Input(("batch", "seq"), "int64", low=1, high=2)],
+    "classes_structure": lambda f: [Input(("batch",), "int64", low=1, high=2)],
+    "tasks_input_ids": _ids("seq"),
+    "tasks_attention_mask": lambda f: [Input(("batch", "seq"), "int64", low=1, high=2)],
+    "task_inputs": lambda f: [Input(("batch", f.first("task_seq_len", default=77)), "int64", high=100)],
+    "pixel_values": _images,
+    "prompt_pixel_values": _images,
+    "prompt_masks": _images,
+    "pixel_values_videos": _films,
+    "input_features": _spectra,
+    "input_values": _sound,
+    "decoder_input_values": lambda f: [Input(("batch", "seq", f.first("num_mel_bins", default=80)), "model")],
+    "past_values": _series,
+    "past_observed_mask": _series,
+    "past_time_features": _series_features,
+    "past_values_padding": lambda f: [
+        Input(("batch", f.first("context_length", default=512)), "int64", high=2)
+    ],
+    "freq": lambda f: [Input(("batch", 1), "int64", high=3)],
+    "inputs": lambda f: [Input(("batch", "seq", f.first("d_model", "hidden_size", default=64)), "model")],
+    "inputs_embeds": lambda f: [Input(("batch", "seq", f.first("hidden_size", default=64)), "model")],
+    "hidden_states": _latent,
+    "latents": _latent,
+    "query_embeds": lambda f: [Input(("batch", "seq", f.first("hidden_size", default=64)), "model")],
+    "visual_feats": lambda f: [Input(("batch", "source", f.first("visual_feat_dim", default=64)), "model")],
+    "visual_pos": lambda f: [Input(("batch", "source", f.first("visual_pos_dim", default=4)), "model")],
+    "input_features_mask": lambda f: [Input(("batch", "frames"), "int64", low=1, high=2)],
+    "audio_mel": _spectra,
+    "audio_mel_mask": lambda f: [Input(("batch", "frames"), "bool")],
+    "states": lambda f: [Input(("batch", "seq", f.first("state_dim", default=17)), "model")],
+    "actions": lambda f: [Input(("batch", "seq", f.first("act_dim", default=4)), "model")],
+    "rewards": lambda f: [Input(("batch", "seq", 1), "model")],
+    "returns_to_go": lambda f: [Input(("batch", "seq", 1), "model")],
+    "timesteps": lambda f: [Input(("batch", "seq"), "int64", high=f.first("max_ep_len", default=100))],
+}
+_WITH = {
+    "states": ("actions", "rewards", "returns_to_go", "timesteps"),
+    "visual_feats": ("visual_pos",),
+}
+MEANINGS = {
+    "batch": "sequences, images or clips",
+    "seq": "new tokens per sequence",
+    "source": "encoder tokens per sequence",
+    "context": "tokens already cached per sequence",
+    "image": "pixels per side",
+    "frames": "audio frames or samples per clip",
+    "active_experts": "experts per layer that get any token",
+}
+
+
+def _codes(f: Facts) -> list[Input]:
+    """Token ids of several codebooks at once, for models that have codebooks."""
+    books = f.first("num_codebooks", "num_quantizers", "channels")
+    shapes: list[tuple[Size, ...]] = [("batch", "seq", books), ("batch", books, "seq")]
+    return [Input(shape, "int64", high=f.vocabulary) for shape in shapes if isinstance(books, int)]
+
+
+def calls(model_class: Any, config: Any) -> Iterator[dict[str, Input]]:
+    """Calls of the forward worth trying, fullest and likeliest first."""
+    known = inspect.signature(model_class.forward).parameters
+    facts = Facts(config=config, encoder_decoder=bool(config.is_encoder_decoder))
+    tried = 0
+    for names in _argument_sets(model_class, known, facts):
+        for shapes in product(*(TABLE[name](facts) for name in names)):
+            tried += 1
+            if tried > MOST:
+                return
+            yield dict(zip(names, shapes, strict=True))
+
+
+def _argument_sets(model_class: Any, known: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str, ...]]:
+    """Which arguments to pass: those required and the main one, first with all other kinds of input."""
+    main = model_class.main_input_name
+    needed = [main] if isinstance(main, str) else list(main or ())
+    needed += [
+        name
+        for name, one in known.items()
+        if one.default is one.empty and one.kind is not one.VAR_KEYWORD and name not in ("self", *needed)
+    ]
+    needed = [name for name in needed if name in known]
+    for name in list(needed):
+        needed += [other for other in _WITH.get(name, ()) if other in known and other not in needed]
+    if facts.encoder_decoder and not {"decoder_input_ids", "decoder_input_values"} & {*needed}:
+        needed += [n for n in ("decoder_input_ids", "decoder_input_values") if n in known][:1]
+    kinds = ("input_ids", "pixel_values", "input_features", "input_values", "visual_feats")
+    others = [name for name in kinds if name in known and name not in needed]
+    others += [other for name in others for other in _WITH.get(name, ()) if other in known]
+    sets = [(*needed, *others), (*needed, *others[:1]), tuple(needed)]
+    for names in dict.fromkeys(sets):
+        if all(name in TABLE for name in names):
+            yield names
+
+
+def size_symbols(names: set[str], facts: Facts, defaults: Mapping[str, int]) -> dict[str, SizeSymbol]:
+    """A symbol for every size used, with its default and range."""
+    longest = facts.first("max_position_embeddings", "max_sequence_length", default=None)
+    limit = number(longest) if isinstance(longest, int) and longest > 1 else None
+    found = {}
+    for name in (n for n in MEANINGS if n in names):
+        default = defaults[name]
+        if limit is not None and name in ("seq", "source", "context"):
+            default = min(default, int(limit.value or 0))
+        found[name] = SizeSymbol(
+            name=name,
+            default=number(default),
+            minimum=number(0 if name == "context" else 1),
+            maximum=limit if name in ("seq", "source", "context") else None,
+            meaning=MEANINGS[name],
+        )
+    return found
