@@ -88,6 +88,12 @@ def _complete_device(incomplete: str) -> list[str]:
     return [f"{before}{comma}{id}" for id in ids if id.startswith(begun)]
 
 
+def _complete_system(incomplete: str) -> list[str]:
+    from hwsim.published.reading import systems
+
+    return [name for name in systems() if name.startswith(incomplete)]
+
+
 def _complete_machine(incomplete: str) -> list[str]:
     from devices import clusters
 
@@ -803,6 +809,36 @@ def calibrate(
         from reports.calibration import calibration_table
 
         _show(calibration_table(found))
+
+
+@app.command()
+def claims(
+    systems: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID...|FILE]",
+            help="Published systems, or a claims file of your own (.toml); all systems if not given.",
+            autocompletion=_complete_system,
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute published cost figures again: what was printed, ours, the ratio and a verdict.
+
+    \b
+    hwsim claims smt biformer
+    hwsim claims --json > claims.json
+    """
+    import hwsim
+
+    found = hwsim.claims(systems or None)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        from reports.claims import claims_tables
+
+        _show(claims_tables(found))
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 `estimate` answers for one point or for arrays of design points, `request` for a prompt and the tokens after
 it; `compare` puts models and devices side by side, `advise` says what a change would buy, `plan` which set-up
-meets a target at the least cost. `trace` gives a model's operator graph, `device` and `devices` the machines,
-`models` and `model` the built-in models. Nothing here imports torch; tracing does when needed.
+meets a target at the least cost, `claims` holds published cost figures against ours. `trace` gives a model's
+operator graph, `device` and `devices` the machines, `models` and `model` the built-in models. Nothing here
+imports torch; tracing does when needed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hwsim.lower import lower
     from hwsim.planning import plan
     from hwsim.plans import Plan
+    from hwsim.published.checking import Claims, claims
     from hwsim.requesting import request
     from hwsim.requests import Request
     from hwsim.result import Estimate
@@ -43,6 +45,8 @@ _PUBLIC = {
     "Advice": ("hwsim.advice", "Advice"),
     "calibrate": ("hwsim.calibrating", "calibrate"),
     "Calibration": ("hwsim.calibrating", "Calibration"),
+    "claims": ("hwsim.published.checking", "claims"),
+    "Claims": ("hwsim.published.checking", "Claims"),
     "compare": ("hwsim.comparing", "compare"),
     "Comparison": ("hwsim.comparison", "Comparison"),
     "estimate": ("hwsim.estimating", "estimate"),
@@ -68,6 +72,7 @@ _PUBLIC = {
 __all__ = [
     "Advice",
     "Calibration",
+    "Claims",
     "Comparison",
     "Estimate",
     "HwsimError",
@@ -77,6 +82,7 @@ __all__ = [
     "Validation",
     "advise",
     "calibrate",
+    "claims",
     "compare",
     "device",
     "devices",

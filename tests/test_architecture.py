@@ -43,7 +43,13 @@ KNOWN_TO = {
     "rich": {"cli", "reports"},
 }
 # these may import torch when they are loaded; the rest of graphs only inside the function that needs it
-TORCH_AT_LOAD = ("graphs/tracing/*", "graphs/variants/*", "graphs/layers.py", "graphs/sources/hf/building.py")
+TORCH_AT_LOAD = (
+    "graphs/tracing/*",
+    "graphs/variants/*",
+    "graphs/layers.py",
+    "graphs/image_layers.py",
+    "graphs/sources/hf/building.py",
+)
 NOT_AT_LOAD = ("torch", "matplotlib", "scipy", "networkx", "sympy")
 SAY_NOTHING = {"util", "helper", "common", "base", "manager", "type", "misc"}  # singular; plurals are met too
 LONGEST = 500

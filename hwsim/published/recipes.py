@@ -1,0 +1,136 @@
+"""Runs a recipe. What was printed is not known here; that is the point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from graphs.expressions import evaluate
+from graphs.ir import WEIGHT, OperatorGraph
+from graphs.workload import dtype_bits
+from hwsim.errors import HwsimError
+from hwsim.estimating import bind, estimate
+from hwsim.published.claim import Recipe, Run
+from hwsim.published.conventions import CONVENTIONS, inside
+from hwsim.requesting import request
+from hwsim.tracing import trace
+
+COUNT, MEMORY, RATE = 0.05, 0.15, 0.25  # how far off still counts as reproduced
+_RUNS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """Something that a run gives, in SI units, and its tolerance."""
+
+    tolerance: float
+    of: Callable[[Run], float]
+
+
+def compute(recipe: Recipe) -> float:
+    """The claimed quantity in SI units."""
+    values = {name: taken(run) for name, run in recipe.runs}
+    return float(evaluate(recipe.formula, values))
+
+
+def tolerance(recipe: Recipe) -> float:
+    """The widest tolerance among what the runs give."""
+    return max(_take(run).tolerance for _, run in recipe.runs)
+
+
+def taken(run: Run) -> float:
+    """What one run gives."""
+    return _take(run).of(run)
+
+
+def _take(run: Run) -> Take:
+    if run.take not in TAKES:
+        raise HwsimError(f"a run takes {run.take!r}; it can take {', '.join(sorted(TAKES))}")
+    return TAKES[run.take]
+
+
+def _graph(run: Run) -> OperatorGraph:
+    return trace(run.model, phase=run.phase)
+
+
+def _counting(name: str) -> Take:
+    def of(run: Run) -> float:
+        graph = _graph(run)
+        return CONVENTIONS[name](graph, bind(graph, dict(run.at)), run.within)
+
+    return Take(tolerance=COUNT, of=of)
+
+
+def _parameters(run: Run) -> float:
+    return float(_graph(run).parameters)
+
+
+def _weight_bytes(run: Run) -> float:
+    """Parameters in the dtype of `weights`, else in their own; a shared weight once."""
+    weights = [s for s in _graph(run).storages if s.role == WEIGHT and s.name]
+    width = [dtype_bits(run.weights or run.dtype or s.dtype) / 8 for s in weights]
+    return float(sum(float(s.elements.value or 0) * w for s, w in zip(weights, width, strict=True)))
+
+
+def _estimated(name: str, tolerance: float) -> Take:
+    """An attribute of the estimate; only latency knows modules."""
+
+    def of(run: Run) -> float:
+        if run.within:
+            raise HwsimError(f"{run.take!r} cannot be taken of a part ({run.within}); leave out 'within'")
+        return float(getattr(_priced(_without_take(run)), name))
+
+    return Take(tolerance=tolerance, of=of)
+
+
+def _latency(run: Run) -> float:
+    """Of the whole, or of the operators in one module template."""
+    priced = _priced(_without_take(run))
+    if not run.within:
+        return float(priced.latency_s)
+    return float(
+        sum(
+            row.latency_s
+            * sum(runs for template, runs in row.modules if inside(template, run.within))
+            / row.count
+            for row in priced.ops
+        )
+    )
+
+
+def _without_take(run: Run) -> Run:
+    return replace(run, take="", within="")
+
+
+@lru_cache(maxsize=_RUNS)
+def _priced(run: Run) -> Any:
+    if not run.device:
+        raise HwsimError(f"a run of {run.model} needs a device; name one")
+    given: dict[str, Any] = {
+        "dtype": run.dtype,
+        "weights": run.weights,
+        "kv": run.kv,
+        "stack": run.stack,
+        "overrides": dict(run.set),
+    }
+    sizes: dict[str, Any] = dict(run.at)
+    if run.generate is None:
+        return estimate(run.model, run.device, phase=run.phase, **sizes, **given)
+    prompt = sizes.pop("seq", None)
+    return request(run.model, run.device, generate=run.generate, prompt=prompt, **sizes, **given)
+
+
+TAKES: Mapping[str, Take] = {
+    **{name: _counting(name) for name in CONVENTIONS},
+    "params": Take(tolerance=COUNT, of=_parameters),
+    "weight_bytes": Take(tolerance=MEMORY, of=_weight_bytes),
+    "latency_s": Take(tolerance=RATE, of=_latency),
+    "samples_per_s": _estimated("samples_per_s", RATE),
+    "tokens_per_s": _estimated("tokens_per_s", RATE),
+    "energy_j": _estimated("energy_j", RATE),
+    "mfu": _estimated("mfu", RATE),
+    "peak_memory_bytes": _estimated("peak_memory_bytes", MEMORY),
+    "dram_bytes": _estimated("dram_bytes", MEMORY),
+}
