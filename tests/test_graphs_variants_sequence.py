@@ -1,0 +1,144 @@
+"""Every sequence model of the variants runs, learns, and counts what torch's own counter counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from graphs import catalog
+from graphs.layers import materialise
+from tests.graph_checks import flop, shrunken
+
+pytestmark = pytest.mark.needs_torch
+
+ARENA = {
+    "layers": 1,
+    "hidden": 16,
+    "heads": 2,
+    "intermediate": 24,
+    "vocab": 20,
+    "max_position": 64,
+    "least": 2,
+}
+SURVEY = {**ARENA, "embedding": 16}
+WIDE = {**ARENA, "head_dim": 4}
+COMBINER = {
+    "segment": 4,
+    "layers": 1,
+    "hidden": 16,
+    "heads": 2,
+    "intermediate": 24,
+    "vocab": 20,
+    "max_position": 64,
+}
+SERIES = {
+    "variates": 5,
+    "hidden": 16,
+    "intermediate": 24,
+    "heads": 2,
+    "layers": 1,
+    "look_back": 16,
+    "horizon": 8,
+}
+FIT = {"group": 6, "latents": 2, "width": 8, "latent_width": 16, "heads": 2, "latent_heads": 4}
+MAS = {"layers": 2, "full_layers": 1, "span": 4, "hidden": 16, "heads": 2, "intermediate": 24, "vocab": 20,
+       "max_position": 64}  # fmt: skip
+ONE = {"hidden": 16, "heads": 2, "intermediate": 24, "anchors": 2}
+LOOP = {"hidden": 16, "heads": 2, "loops": 3}
+SMALL: dict[str, dict[str, Any]] = {
+    "lra-transformer": ARENA,
+    "lra-local": {**ARENA, "block": 5},
+    "lra-sparse-transformer": {**ARENA, "block": 4, "columns": 1},
+    "lra-longformer": {**ARENA, "window": 4},
+    "lra-linformer": {**ARENA, "rank": 4},
+    "lra-reformer": {**ARENA, "buckets": 4, "chunk": 4},
+    "lra-sinkhorn": {**ARENA, "block": 4, "max_blocks": 16},
+    "lra-synthesizer": {**ARENA, "rank": 4},
+    "lra-bigbird": {**ARENA, "block": 4},
+    "lra-linear-transformer": ARENA,
+    "lra-performer": {**ARENA, "features": 8},
+    "lra-pathfinder": {**ARENA, "inner": 8},
+    "survey-longformer-12l": {**SURVEY, "window": 4},
+    "survey-reformer-12l": {**SURVEY, "rounds": 2, "buckets": 4, "chunk": 4},
+    "survey-performer-12l": {**SURVEY, "features": 8},
+    "survey-performer-causal-12l": {**SURVEY, "features": 8, "prefix_chunk": 4},
+    "albert-base": {**SURVEY, "embedding": 8, "layers": 3},
+    "wide-attention-1x48": WIDE,
+    "uat-tiny": {"width": 8, "heads": 2, "head_dim": 4, "inner": 16},
+    "combiner-fixed": COMBINER,
+    "combiner-axial": COMBINER,
+    "combiner-mixture": COMBINER,
+    "combiner-logsparse": {**COMBINER, "levels": 3},
+    "fit-6400": {**FIT, "blocks": [1, 1, 1, 1, 1], "patch": 12},
+    "fit-ar": {**FIT, "blocks": [1, 1, 1], "vocab": 10},
+    "masformer-1.3b-l4": MAS,
+    "masformer-1.3b-l4-sliding": {**MAS, "sliding": True},
+    "masformer-1.3b-masked": MAS,
+    "algoformer": LOOP,
+    "itransformer-traffic": SERIES,
+    "iflowformer-traffic": SERIES,
+    "time-transformer-traffic": {**SERIES, "label": 4},
+    "patchtst-traffic": {**SERIES, "patch": 4, "stride": 2},
+    "dlinear-traffic": {"variates": 5, "look_back": 16, "horizon": 8, "average": 5},
+    "onepiece-retrieval": ONE,
+    "onepiece-ranking-m4": ONE,
+    "onepiece-ranking-m12-rerun": ONE,
+    "lean-attention-gqa": {"heads": 4, "kv_heads": 2, "head_dim": 4, "hidden": 16},
+    "lean-decoder-7b": {
+        "layers": 2,
+        "heads": 2,
+        "kv_heads": 2,
+        "head_dim": 8,
+        "hidden": 16,
+        "intermediate": 24,
+    },
+}
+SIZES = {"batch": 2, "seq": 22, "context": 9, "points": 6, "groups": 3, "history": 7}
+
+
+def phases() -> list[tuple[str, str]]:
+    known = ("forward", "prefill", "decode")
+    return [(name, phase) for name in SMALL for phase in catalog.find(name).phases if phase in known]
+
+
+def small(name: str, phase: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any], dict[str, int]]:
+    """The shrunken model, its inputs, and the sizes that these use."""
+    entry = catalog.find(name)
+    config = {**entry.config, **SMALL[name], "dtype": "float32"}
+    module = catalog.load(entry)
+    torch.manual_seed(0)
+    model = module.build(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    args, kwargs = materialise(module.example(config, phase), SIZES, torch.float32, generator)
+    sizes = {key: SIZES[key] for key in catalog.size_symbols(entry, phase) if key in SIZES}
+    return model, args, kwargs, sizes
+
+
+def tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in value for tensor in tensors(item)] if isinstance(value, tuple | list) else []
+
+
+@pytest.mark.parametrize(("name", "phase"), phases())
+def test_a_small_model_runs_learns_and_counts_as_torch_counts(name: str, phase: str) -> None:
+    model, args, kwargs, sizes = small(name, phase)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        out = model(*args, **kwargs)
+    found = tensors(out)
+    assert found
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in found)
+    counted = counter.get_total_flops()
+    traced = shrunken(name, phase, fixed=sizes, **SMALL[name])
+    assert traced.unknown_ops() == {}
+    assert flop(traced, sizes) == counted
+    learned = {key: parameter for key, parameter in model.named_parameters() if parameter.requires_grad}
+    if phase == "forward" and learned:
+        sum(tensor.float().square().mean() for tensor in found).backward()  # type: ignore[union-attr]
+        silent = [k for k, p in learned.items() if p.grad is None or not torch.isfinite(p.grad).all()]
+        assert silent == []
