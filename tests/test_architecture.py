@@ -48,6 +48,7 @@ TORCH_AT_LOAD = (
     "graphs/variants/*",
     "graphs/layers.py",
     "graphs/image_layers.py",
+    "graphs/mixers/*",
     "graphs/sources/hf/building.py",
 )
 NOT_AT_LOAD = ("torch", "matplotlib", "scipy", "networkx", "sympy")
