@@ -17,6 +17,7 @@ import numpy as np
 
 from graphs.expressions import Environment
 from hwsim.candidates import Choice
+from hwsim.energy import dynamic_j, kept_share
 from hwsim.engines.demand import Array
 from hwsim.groups import Group, Priced, build_groups
 from hwsim.machine import Machine
@@ -46,6 +47,7 @@ class Totals:
     flops_executed: Array
     dram_bytes: Array
     onchip_bytes: Array
+    energy_kept: Array  # share of the dynamic joules that the power limit allows
     memory: Mapping[str, Array]
 
 
@@ -157,6 +159,11 @@ class Evaluator:
         clock: Array,
     ) -> dict[str, Array]:
         scale = voltage_energy(clock, machine)
+        parts = dynamic_j(
+            machine, core_j=sums["core_j"], onchip_byte=sums["onchip"], dram_byte=sums["dram"],
+            scale=scale,
+        )  # fmt: skip
+        kept = kept_share(machine, parts, latency, core_j=sums["core_j"], scale=scale)
         result = {
             "latency_s": latency,
             "compute_s": sums["compute"],
@@ -164,11 +171,12 @@ class Evaluator:
             "overhead_s": nominal - sums["device"],
             "power_s": latency - nominal,
             "clock": clock,
-            "energy.compute": sums["core_j"] * scale,
-            "energy.onchip": sums["onchip"] * machine.onchip_j_per_byte * scale,
-            "energy.dram": sums["dram"] * machine.dram_j_per_byte,
+            "energy.compute": parts["compute"] * kept,
+            "energy.onchip": parts["onchip"] * kept,
+            "energy.dram": parts["dram"] * kept,
             "energy.link": np.zeros(()),
             "energy.static": machine.static_w * latency,
+            "energy_kept": kept,
             "flops": sums["flop"],
             "flops_executed": sums["executed"],
             "dram_bytes": sums["dram"],
@@ -198,12 +206,15 @@ class Evaluator:
             one, index = group.price(values, machine), group.rows
             choice = one.choice if totals.clock == 1.0 else one.candidates.cheapest(NOTHING, totals.clock)
             compute = compute_part(choice.compute, choice.memory, choice.seconds, overlap)
-            dynamic = (one.core_j + one.onchip_bytes * machine.onchip_j_per_byte) * scale
+            dynamic = dynamic_j(
+                machine, core_j=one.core_j, onchip_byte=one.onchip_bytes, dram_byte=one.dram_bytes,
+                scale=scale,
+            )  # fmt: skip
             found = {
                 "seconds": choice.seconds,
                 "compute_s": compute,
                 "memory_s": choice.seconds - compute,
-                "energy_j": dynamic + one.dram_bytes * machine.dram_j_per_byte,
+                "energy_j": sum(dynamic.values()) * totals.energy_kept,
                 "flops": one.flops,
                 "executed": one.candidates.executed_by(choice.index),
                 "dram_bytes": one.dram_bytes,

@@ -26,7 +26,7 @@ TIERS = {
 _ORDER = ("engine", "vendor", "generation", "device", "machine")
 # Above 1 these would undercut the floors of the machine, at 0 something would be divided by nothing.
 _SHARES, _FRACTIONS = ("_efficiency", "_share"), ("overlap", "clock_knee", "clock_floor")
-_POSITIVE = ("clock_floor", "cluster_sharing", "unit_byte_per_clock")
+_POSITIVE = ("clock_floor", "board_memory_scale", "cluster_sharing", "unit_byte_per_clock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +74,9 @@ def coefficients_for(device: Device) -> Coefficients:
 
 def _in_files(name: str) -> tuple[tuple[str, float, str], ...]:
     """(coefficient, value, scope) of the shipped file of a name, then of the user's own, which is to win."""
-    file = f"{name.replace('/', '_').replace(' ', '-')}.toml"
-    paths = [folder / file for folder in (FOLDER, user_folder())]
+    stem = name.replace("/", "_").replace(" ", "-")
+    files = (f"{stem}.toml", f"{stem}-energy.toml")  # fitted on latencies, and on joules
+    paths = [folder / file for folder in (FOLDER, user_folder()) for file in files]
     return tuple(entry for path in paths if path.is_file() for entry in _read(path, path.stat().st_mtime_ns))
 
 

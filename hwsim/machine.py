@@ -30,6 +30,7 @@ _OF_MACHINE = (
     *("matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s"),
     *("unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op"),
     *("dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w"),
+    *("board_compute", "board_memory"),
 )
 
 
@@ -54,6 +55,8 @@ class Machine:
     onchip_j_per_byte: Any
     static_w: Any
     limit_w: Any
+    board_compute: Any  # factors of measured boards, see hwsim.energy
+    board_memory: Any
     coefficients: Coefficients
     substitutes: Mapping[str, str]
     on_lanes: frozenset[str]
@@ -137,6 +140,8 @@ def build_machine(
         onchip_j_per_byte=_given(onchip.energy_j_per_byte if onchip is not None else None, 0.0),
         static_w=device.energy.static_w,
         limit_w=device.power.limit_w,
+        board_compute=c["board_compute_scale"],
+        board_memory=c["board_memory_scale"],
         coefficients=c,
         substitutes=substitutes,
         on_lanes=frozenset(on_lanes),

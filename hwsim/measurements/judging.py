@@ -78,7 +78,7 @@ def pairs(made: Predictions, targets: Sequence[str] | None = None) -> Pairs:
     size = made.table.length
     found = np.full((4, size), np.nan)
     for target in targets or made.values:
-        measured, values = made.table.number(target), made.values[target]
+        measured, values = made.measured(target), made.values[target]
         new = np.isfinite(values) & np.isfinite(measured) & (measured > 0) & ~np.isfinite(found[0])
         stacked = np.stack([measured, values, made.low[target], made.high[target]])
         found[:, new] = stacked[:, new]
@@ -121,7 +121,7 @@ def _score(label: str, made: Predictions, found: Pairs, rows: NDArray[np.intp]) 
         mape=float(np.mean(np.abs(ratio - 1))) if some else None,
         median_ape=float(np.median(np.abs(ratio - 1))) if some else None,
         bias=float(np.exp(np.mean(np.log(ratio))) - 1) if some else None,
-        coverage=float(np.mean((low <= true) & (true <= high))) if some else None,
+        coverage=float(np.mean((low <= true) & (true <= high))) if np.isfinite(low).any() else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,8 @@ from hwsim.measurements.table import Rows, Table, read_table
 Array = NDArray[np.float64]
 _TRIES = 64  # failing estimates of one question before the rows left are refused together
 _MAY_BE_ZERO = ("context", "padding")
+SUFFIX = "_at_measured_time"  # of energies at the time that a row measured, see Question.measured_s
+LIMIT, NO_LIMIT_W = "device.power.limit", 1e12
 _OURS = (HwsimError, GraphError, DeviceError)
 
 
@@ -41,6 +43,11 @@ class Predictions:
     devices: list[str]
     ops: list[str]
     tiers: set[str] = field(default_factory=set)
+    columns: dict[str, str] = field(default_factory=dict)  # measured column of values named otherwise
+
+    def measured(self, target: str) -> Array:
+        """What the file says of a target."""
+        return self.table.number(self.columns.get(target, target))
 
     @property
     def predicted(self) -> NDArray[np.bool_]:
@@ -217,6 +224,8 @@ def _price(
     made_any = np.zeros(at.size, dtype=bool)
     for target in targets:
         made_any |= _store(made, target, rows, at, (seconds, low, high, joules))
+    if question.measured_s is not None:
+        _store_at_measured_time(made, question, targets, machine, at)
     for row, done in zip(rows.tolist(), made_any.tolist(), strict=True):
         made.devices[row], made.ops[row] = machine.id, made.ops[row] or question.op
         if not done:
@@ -254,6 +263,40 @@ def answer(
                 totals[index] += np.broadcast_to(amount, at.size) * repeats
     times = totals[:3] + protocol.added_s
     return np.stack((times[0], times.min(axis=0), times.max(axis=0), totals[3])), tiers
+
+
+def joules_at_measured_time(question: Question, machine: Device, at: Rows) -> Array:
+    """Joules of our work at full clock in the seconds that rows measured, never above the board's limit.
+
+    A test of the energy constants apart from the latency model; never a prediction.
+    """
+    seconds, limit_w = (
+        np.broadcast_to(np.asarray(value, np.float64), question.rows.size)[at]
+        for value in (question.measured_s, question.settings.get(LIMIT, machine.power.limit_w))
+    )
+    free = replace(question, settings={**question.settings, LIMIT: NO_LIMIT_W})
+    amounts, _ = answer(free, machine, at)
+    static_w = machine.energy.static_w
+    work_j = amounts[3] - static_w * (amounts[0] - question.protocol.added_s)
+    return np.asarray(np.minimum(work_j + static_w * seconds, limit_w * seconds))
+
+
+def _store_at_measured_time(
+    made: Predictions, question: Question, targets: Sequence[Target], machine: Device, at: Rows
+) -> None:
+    """Energies at the measured time as targets of their own; without interval, as no latency is predicted."""
+    energies = [target for target in targets if target.quantity == "energy"]
+    if not energies:
+        return
+    joules = joules_at_measured_time(question, machine, at)
+    for target in energies:
+        name = target.column + SUFFIX
+        made.columns[name] = target.column
+        for store in (made.values, made.low, made.high):
+            store.setdefault(name, np.full(made.table.length, np.nan))
+        amount = np.broadcast_to(np.asarray(target.amount, np.float64), question.rows.size)[at]
+        with np.errstate(all="ignore"):
+            made.values[name][question.rows[at]] = joules / amount * target.unit
 
 
 def _store(

@@ -72,7 +72,9 @@ class Question:
     """Rows of one device and operator kind that one vectorised estimate per part answers.
 
     The parts run one after the other. `settings` are overrides of the estimate, such as the stack's attention
-    kernel; `note` is what a reader of the answer must know (a stand-in, an assumed length).
+    kernel; `note` is what a reader of the answer must know (a stand-in, an assumed length). `measured_s` are
+    measured seconds of all parts together: with them energy is also told at the measured time, beside the
+    prediction.
     """
 
     rows: Rows
@@ -86,6 +88,7 @@ class Question:
     kv: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    measured_s: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ OFTEN = 0.5  # prefills per step from which the median step has one
 def questions(table: Table) -> Iterator[Answerable]:
     """Two questions per device, model, task and precision: the usual step, and the mean step."""
     count, batch = table.number("num_gpus", 1.0), table.number("avg_batch_size")
-    output = table.number("avg_output_len")
+    output, rate = table.number("avg_output_len"), table.number("output_tokens_per_s")
     total, active = table.number("total_params_b"), table.number("activated_params_b")
     for key, rows in table.groups("device", "model", "task", "weight_precision").items():
         device, model, task, precision = key
@@ -54,6 +54,7 @@ def questions(table: Table) -> Iterator[Answerable]:
             continue
         common, shape = asked
         prompt = PROMPTS.get(task, PROMPT)
+        common = replace(common, measured_s=batch[rows] / rate[rows])
         yield from _two(common, shape, batch[rows], prompt, output[rows])
 
 
@@ -71,7 +72,7 @@ def _two(
         if chosen.any():
             some = tuple(_rows_of(part, chosen) for part in whole)
             target = (Target(column="median_itl_us", unit=1e6),)
-            yield replace(common, rows=common.rows[chosen], parts=some, targets=target)
+            yield replace(common, rows=common.rows[chosen], parts=some, targets=target, measured_s=None)
     targets = (
         Target(column="output_tokens_per_s", quantity="rate", amount=batch),
         Target(column="avg_power_w", quantity="power"),
