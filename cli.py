@@ -132,12 +132,18 @@ Weights = Annotated[
 ]
 Kv = Annotated[str | None, typer.Option(metavar="D", help="Of the KV cache, such as fp8.")]
 Software = Annotated[str, typer.Option(metavar="S", help="The software: eager, compiled or engine.")]
+Optimizer = Annotated[
+    str | None, typer.Option(metavar="O", help="Of a training step: adamw, sgd, sgd-momentum or none.")
+]
+Checkpointing = Annotated[
+    str | None, typer.Option(metavar="C", help="Of a training step: none, selective or full.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a size of the model, a device.PATH or a stack.KEY, with units; repeatable.",
+        help="Change a size of the model, a device.PATH, stack.KEY or train.KEY, with units; repeatable.",
     ),
 ]
 Generate = Annotated[
@@ -324,10 +330,12 @@ def estimate(
     weights: Weights = None,
     kv: Kv = None,
     stack: Software = "compiled",
+    optimizer: Optimizer = None,
+    checkpointing: Checkpointing = None,
     settings: Settings = None,
     generate: Generate = None,
     by: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="Also a table by op, kind or module.")
+        str | None, typer.Option(metavar="WHAT", help="Also a table by op, kind, module or phase.")
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Lines of that table.")] = 20,
     as_json: Json = False,
@@ -363,13 +371,16 @@ def estimate(
         "overrides": _settings(settings),
     }
     if generate is not None:
-        _one_phase_only({"--phase": phase != "forward", "--by": by, "--plot": plot, "--trace-out": trace_out})
+        steps = {"--optimizer": optimizer, "--checkpointing": checkpointing}
+        one = {"--phase": phase != "forward", "--by": by, "--plot": plot, "--trace-out": trace_out}
+        _one_phase_only({**one, **steps})
         asked |= {"generate": generate, "prompt": seq, "context": context or 0}
         _print_requests(hwsim.request(model, _split(device), **asked), as_json)
         return
     found: list[Estimate] = hwsim.estimate(
-        model, _split(device), phase=phase, seq=seq, context=context, **asked
-    )
+        model, _split(device), phase=phase, seq=seq, context=context,
+        optimizer=optimizer, checkpointing=checkpointing, **asked,
+    )  # fmt: skip
     _warn(warning for one in found for warning in one.warnings)
     if as_json:
         _print_documents(found)
@@ -412,6 +423,8 @@ def compare(
     weights: Weights = None,
     kv: Kv = None,
     stack: Software = "compiled",
+    optimizer: Optimizer = None,
+    checkpointing: Checkpointing = None,
     settings: Settings = None,
     generate: Generate = None,
     as_json: Json = False,
@@ -447,6 +460,8 @@ def compare(
         weights=weights,
         kv=kv,
         stack=stack,
+        optimizer=optimizer,
+        checkpointing=checkpointing,
         strict=strict,
         overrides=_settings(settings),
     )

@@ -16,12 +16,13 @@ from typing import Any
 from graphs.errors import GraphError
 from graphs.expressions import Expr, as_expr, evaluate, number, parse, parse_condition, substitute
 from graphs.ir import SizeSymbol
+from graphs.losses import LOSSES, SUM
 
 VARIANTS = Path(__file__).with_name("variants")
 ROOT = Path(__file__).parents[1]
 KNOWN_PHASES = ("forward", "prefill", "decode", "train")
 _REQUIRED = {"CONFIGS": dict, "SYMBOLS": dict, "PHASES": tuple, "FAMILY": str}
-_OPTIONAL = {"GUARDS": dict, "BASELINES": dict}
+_OPTIONAL = {"GUARDS": dict, "BASELINES": dict, "LOSS": str}
 _SYMBOL_KEYS = {"default", "min", "max", "meaning"}
 
 
@@ -37,6 +38,7 @@ class VariantEntry:
     phases: tuple[str, ...]
     family: str
     baselines: Mapping[str, Any]
+    loss: str
     docstring: str
     source_hash: str
 
@@ -81,19 +83,29 @@ def load(entry: VariantEntry) -> ModuleType:
     return import_module(f"graphs.variants.{entry.path.stem}")
 
 
+def call_phase(phase: str) -> str:
+    """The phase whose call and sizes `phase` has: a training step runs the forward call."""
+    return "forward" if phase == "train" else phase
+
+
+def _with_training(phases: tuple[str, ...]) -> tuple[str, ...]:
+    """What runs forward can be trained."""
+    return (*phases, "train") if "forward" in phases and "train" not in phases else phases
+
+
 def size_symbols(entry: VariantEntry, phase: str) -> dict[str, SizeSymbol]:
     """The sizes of `entry` in `phase`, config values filled in."""
     _check_phase(entry, phase)
     return {
         name: SizeSymbol(
             name=name,
-            default=_filled(entry, _in_phase(spec["default"], phase)),
+            default=_filled(entry, _in_phase(spec["default"], call_phase(phase))),
             minimum=_filled(entry, spec["min"]),
             maximum=None if spec["max"] is None else _filled(entry, spec["max"]),
             meaning=spec["meaning"],
         )
         for name, spec in entry.symbols.items()
-        if _in_phase(spec["default"], phase) is not None
+        if _in_phase(spec["default"], call_phase(phase)) is not None
     }
 
 
@@ -101,7 +113,8 @@ def guard_conditions(entry: VariantEntry, phase: str) -> tuple[Expr, ...]:
     """What must hold between the sizes of `phase`, config values filled in."""
     _check_phase(entry, phase)
     values = _numbers(entry.config)
-    return tuple(substitute(parse_condition(text), values) for text in entry.guards.get(phase, ()))
+    guards = entry.guards.get(call_phase(phase), ())
+    return tuple(substitute(parse_condition(text), values) for text in guards)
 
 
 def default_sizes(
@@ -135,9 +148,10 @@ def _entry(name: str, path: Path, text: str, literals: Mapping[str, Any]) -> Var
         config=literals["CONFIGS"][name],
         symbols=literals["SYMBOLS"],
         guards=literals["GUARDS"],
-        phases=literals["PHASES"],
+        phases=_with_training(literals["PHASES"]),
         family=literals["FAMILY"],
         baselines=literals["BASELINES"],
+        loss=literals["LOSS"],
         docstring=literals["docstring"],
         source_hash=_source_hash(path, text),
     )
@@ -152,7 +166,12 @@ def _literals(path: Path, text: str) -> dict[str, Any]:
         raise GraphError(
             f"variant file {path.name} is not Python at line {error.lineno}; correct it"
         ) from error
-    found: dict[str, Any] = {"GUARDS": {}, "BASELINES": {}, "docstring": ast.get_docstring(tree) or ""}
+    found: dict[str, Any] = {
+        "GUARDS": {},
+        "BASELINES": {},
+        "LOSS": SUM,
+        "docstring": ast.get_docstring(tree) or "",
+    }
     wanted = _REQUIRED | _OPTIONAL
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
@@ -183,6 +202,8 @@ def _check(entry: VariantEntry) -> None:
     where = f"in {entry.path.name}"
     if not isinstance(entry.config, dict) or not isinstance(entry.config.get("dtype"), str):
         raise GraphError(f"configuration {entry.name!r} {where} needs a 'dtype' such as 'bfloat16'; add it")
+    if entry.loss not in LOSSES:
+        raise GraphError(f"LOSS {entry.loss!r} {where} is unknown; use {', '.join(LOSSES)}")
     for phase in (*entry.phases, *entry.guards):
         if phase not in KNOWN_PHASES:
             raise GraphError(f"phase {phase!r} {where} is unknown; use {', '.join(KNOWN_PHASES)}")

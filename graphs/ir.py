@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 WEIGHT, BUFFER, ACTIVATION, KV = "weight", "buffer", "activation", "kv"
 INPUT, GRADIENT, OPTIMIZER = "input", "gradient", "optimizer"
 ROLES = (WEIGHT, BUFFER, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER)
+# what a node of a training step belongs to; anything else is all forward
+FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
+ACCUMULATE, OPTIMIZER_STEP = "accumulate", "optimizer"
+STEPS = (FORWARD, RECOMPUTE, BACKWARD, ACCUMULATE, OPTIMIZER_STEP)
 ROADS = ("symbolic", "solved", "fixed")  # how a trace obtained a size
 
 DTYPE_BITS: Mapping[str, float] = {
@@ -78,7 +82,7 @@ class OpNode:
     writes: tuple[int, ...]
     module: int
     at: int
-    phase: str = "forward"
+    phase: str = FORWARD  # one of STEPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ Shapes = Mapping[str, Any]
 
 def trace_own(
     module: nn.Module, inputs: Shapes | Example, *, sizes: Mapping[str, int] | None = None,
-    dtype: str | None = None, name: str = "", fixed: Mapping[str, int] | None = None,
+    dtype: str | None = None, name: str = "", fixed: Mapping[str, int] | None = None, phase: str = "forward",
 ) -> OperatorGraph:  # fmt: skip
     """The graph of `module` called with `inputs`: argument name -> shape, where a text is an open size.
 
@@ -35,6 +35,7 @@ def trace_own(
         name=name or type(module).__name__,
         dtype=dtype or dtype_of(module),
         fixed=fixed,
+        phase=phase,
     )
 
 

@@ -121,7 +121,7 @@ def job(
     if dtype not in RUNNABLE:
         raise GraphError(f"{entry.name} cannot be run in {dtype} here; use {', '.join(RUNNABLE)}")
     module = catalog.load(entry)
-    example = module.example(entry.config, phase)
+    example = module.example(entry.config, catalog.call_phase(phase))
     wanted = {*_shape_sizes(example), *asked}
     return Job(
         name=entry.name,

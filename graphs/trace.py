@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from graphs import sources
 from graphs.errors import GraphError
 from graphs.ir import OperatorGraph, SizeSymbol
+from graphs.losses import SUM
 from graphs.serial import SCHEMA, load_graph, to_json
 from graphs.sources.source import Source, version
 
@@ -70,10 +71,12 @@ def trace_module(
     phase: str = "forward",
     dtype: str = "fp32",
     fixed: Mapping[str, int] | None = None,
+    loss: str = SUM,
 ) -> OperatorGraph:
     """Trace a module of your own (or a function that builds one) called as `example` says; never cached.
 
-    `guards` are conditions between the sizes that the module relies on.
+    `guards` are conditions between the sizes that the module relies on; phase `train` derives the scalar
+    that the module returns, or `loss` of its outputs.
     """
     from torch import nn
 
@@ -89,6 +92,7 @@ def trace_module(
         example=example,
         symbols=symbols,
         guards=tuple(guards),
+        loss=loss,
     )
     return _traced(subject, fixed)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphs.errors import GraphError
-from graphs.ir import DTYPE_BITS
+from graphs.ir import DTYPE_BITS, FLOAT_DTYPES
 
 
 def dtype_bits(dtype: str) -> float:
@@ -38,6 +39,52 @@ class Precision:
                 dtype_bits(dtype)
 
 
+OPTIMIZERS = ("adamw", "sgd", "sgd-momentum", "none")
+CHECKPOINTING = ("none", "selective", "full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What a training step is beside the model: optimizer, checkpointing, micro-steps, dtypes of its states.
+
+    `accumulation` micro-steps of forward and backward precede one optimizer step. `gradients` None keeps
+    the dtype of the weights, `moments` None is fp32, `master` None keeps an fp32 copy of weights that are
+    narrower; `master` equal to the dtype of the weights keeps none.
+    """
+
+    optimizer: str = "adamw"
+    checkpointing: str = "none"
+    accumulation: int = 1
+    gradients: str | None = None
+    moments: str | None = None
+    master: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("checkpointing", self.checkpointing, CHECKPOINTING),
+        ):
+            if value not in known:
+                near = difflib.get_close_matches(str(value), known, n=1)
+                remedy = f"; did you mean {near[0]!r}?" if near else ""
+                raise GraphError(f"no {what} {value!r}; use {', '.join(known)}{remedy}")
+        if self.accumulation < 1:
+            raise GraphError(f"accumulation={self.accumulation} must be a whole number of at least 1")
+        for dtype in (self.gradients, self.moments, self.master):
+            if dtype is not None and dtype not in FLOAT_DTYPES:
+                raise GraphError(f"dtype {dtype!r} of a training state; use one of {', '.join(FLOAT_DTYPES)}")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What differs from a plain step, in words."""
+        found = [f"optimizer {self.optimizer}" if self.optimizer == "none" else self.optimizer]
+        if self.checkpointing != "none":
+            found.append(f"{self.checkpointing} checkpointing")
+        if self.accumulation > 1:
+            found.append(f"{self.accumulation} micro-steps")
+        return tuple(found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """One question about a graph: its phase, symbol bindings (numbers or arrays) and precision."""
@@ -45,3 +92,4 @@ class Workload:
     phase: str
     sizes: Mapping[str, Any]
     precision: Precision = field(default_factory=Precision)
+    training: Training | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def estimate_document(estimate: Estimate, schema: str, *, ops: bool) -> dict[str
             "dtype": e.dtype,
             "stack": e.stack,
             "parallel": plain(e.parallel),
+            "training": None if e.training is None else asdict(e.training),
         },
         "latency_s": plain({"value": e.latency_s, "low": e.latency_low_s, "high": e.latency_high_s}),
         "breakdown_s": _keyed(e.breakdown_s, BREAKDOWN),

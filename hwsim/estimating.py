@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from devices import stack as find_stack
 from graphs.errors import GraphError
 from graphs.expressions import Environment, Expr
 from graphs.ir import OperatorGraph
-from graphs.workload import Precision
+from graphs.workload import Precision, Training
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.evaluate import Evaluator, Totals
@@ -31,7 +32,7 @@ from hwsim.version import VERSION
 Z80 = 1.2816  # standard normal quantile of a two-sided 80 % interval
 ROLES = ("weights", "activations", "kv_cache", "gradients", "optimizer")
 NOTICED = 1e-3  # by so much power may exceed its limit before that is said
-RESERVED = ("device.", "stack.", "coefficient.")
+RESERVED = ("device.", "stack.", "coefficient.", "train.")
 
 
 def estimate(
@@ -46,6 +47,8 @@ def estimate(
     weights: str | None = None,
     kv: str | None = None,
     stack: str | Stack = "compiled",
+    optimizer: str | None = None,
+    checkpointing: str | None = None,
     strict: bool = False,
     warm: bool = False,
     price: Any = None,
@@ -53,6 +56,10 @@ def estimate(
     **symbols: Any,
 ) -> Any:
     """Latency, energy and memory of `model` in `phase` on `device`.
+
+    Phase `train` is one optimizer step of a `batch` per micro-step; `optimizer`, `checkpointing` and paths
+    under `train.` in `overrides` (accumulation, dtypes of gradients, moments, master) are those of
+    `graphs.workload.Training`.
 
     Sizes, `device.` fields in `overrides` and coefficients may be numpy arrays: they broadcast against each
     other and every numeric field of the result has the broadcast shape. A list of devices gives a list of
@@ -63,12 +70,13 @@ def estimate(
         return [
             estimate(
                 model, one, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype, weights=weights,
-                kv=kv,
-                stack=stack, strict=strict, warm=warm, price=price, overrides=overrides, **symbols,
+                kv=kv, stack=stack, optimizer=optimizer, checkpointing=checkpointing, strict=strict,
+                warm=warm, price=price, overrides=overrides, **symbols,
             )
             for one in device
         ]  # fmt: skip
     changes = _by_room(overrides or {})
+    training = training_of(phase, {"optimizer": optimizer, "checkpointing": checkpointing}, changes["train"])
     machine_device = (device if isinstance(device, Device) else find_device(device)).replace(
         **changes["device"]
     )
@@ -84,19 +92,21 @@ def estimate(
         )
     warnings: list[str] = []
     precision = _precision(graph, machine_device, dtype, weights, kv, warnings)
-    table = lower(graph, precision, chosen, warm=warm)
+    table = lower(graph, precision, chosen, training=training, warm=warm)
     coefficients = coefficients_for(machine_device).replace(changes["coefficient"])
     machine = build_machine(machine_device, chosen, coefficients, _dtypes(table))
     shape = _shape(bound, machine_device, chosen, coefficients.values, np.asarray(price))
     flat, points = _flatten(bound, machine, shape)
     evaluator = Evaluator(table, flat[1], flat[0], points)
     _warn(table, machine, warnings)
-    return _result(graph, table, machine, evaluator, bound, shape, precision, price, tuple(warnings), phase)
+    return _result(
+        graph, table, machine, evaluator, bound, shape, precision, price, tuple(warnings), training
+    )
 
 
 def _by_room(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Overrides split by their reserved prefix; the rest are model symbols."""
-    split: dict[str, dict[str, Any]] = {"device": {}, "stack": {}, "coefficient": {}, "model": {}}
+    split: dict[str, dict[str, Any]] = {room.removesuffix("."): {} for room in (*RESERVED, "model")}
     for path, value in overrides.items():
         room, dot, rest = path.partition(".")
         if dot and room in split and room != "model":
@@ -108,6 +118,38 @@ def _by_room(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         else:
             split["model"][path] = value
     return split
+
+
+def training_of(phase: str, asked: Mapping[str, Any], settings: Mapping[str, Any]) -> Training | None:
+    """The training step that keywords and `train.` settings ask for; None in any other phase."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    twice = given.keys() & settings.keys()
+    if twice:
+        raise HwsimError(f"{min(twice)} is given twice; leave train.{min(twice)} out")
+    given |= settings
+    if phase != "train":
+        if given:
+            raise HwsimError(f"{min(given)} belongs to a training step; add --phase train or leave it out")
+        return None
+    known = [field.name for field in dataclasses.fields(Training)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"; did you mean 'train.{near[0]}'?" if near else ""
+            raise HwsimError(f"no setting 'train.{name}'; there are {', '.join(known)}{remedy}")
+    if "accumulation" in given:
+        given["accumulation"] = _count("train.accumulation", given["accumulation"])
+    return Training(**given)
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise HwsimError(f"{name}={value!r} is no number; give a whole number") from None
+    if not number.is_integer():
+        raise HwsimError(f"{name}={value} must be a whole number")
+    return int(number)
 
 
 def _bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[OperatorGraph, dict[str, Array]]:
@@ -295,7 +337,7 @@ def _result(
     precision: Precision,
     price: Any,
     warnings: tuple[str, ...],
-    phase: str,
+    training: Training | None,
 ) -> Estimate:
     totals = evaluator.totals()
 
@@ -312,11 +354,13 @@ def _result(
     dtype = precision.activations or graph.dtype
     point = not shape
     warnings += tuple(_above_the_limit(totals, flat))
+    micro = 1 if training is None else training.accumulation
     hourly = device.price.usd_per_hour if price is None else price
     return Estimate(
         model=graph.model,
         device=device.id,
-        phase=phase,
+        phase=graph.phase,
+        training=training,
         sizes={name: (float(v) if np.ndim(v) == 0 else v) for name, v in bound.items()},
         dtype=dtype,
         stack=machine.stack.id,
@@ -337,8 +381,8 @@ def _result(
         flops_executed=shaped(totals.flops_executed),
         params=graph.parameters,
         clock_scale=shaped(totals.clock),
-        samples=spread(bound.get("batch", 1.0)),
-        tokens=_new_tokens(bound, phase, spread),
+        samples=spread(bound.get("batch", 1.0) * micro),
+        tokens=_new_tokens(bound, graph.phase, micro, spread),
         peak_flop_per_s=spread(device.peak(dtype)[1]),
         bandwidth_byte_per_s=spread(_datasheet_bandwidth(device)),
         usd_per_hour=None if hourly is None else spread(hourly),
@@ -381,9 +425,9 @@ def _memory(totals: Totals, machine: Machine, shaped: Callable[[Any], Any]) -> d
     return parts
 
 
-def _new_tokens(bound: Mapping[str, Array], phase: str, spread: Callable[[Any], Any]) -> Any:
-    """New tokens of the phase, or None for a model without any."""
-    batch = bound.get("batch", np.float64(1.0))
+def _new_tokens(bound: Mapping[str, Array], phase: str, micro: int, spread: Callable[[Any], Any]) -> Any:
+    """New tokens of the phase, of all micro-steps; None for a model without any."""
+    batch = bound.get("batch", np.float64(1.0)) * micro
     if phase == "decode":
         return spread(batch)
     return spread(batch * bound["seq"]) if "seq" in bound else None
@@ -428,6 +472,7 @@ def _op_rows(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[OpRow
             OpRow(
                 kind=row.operator.members[0].kind if row.operator.members else row.operator.kind,
                 name=row.operator.name,
+                phase=row.phase,
                 dims=dims,
                 dtype=row.dtype,
                 count=count,
@@ -468,7 +513,8 @@ def _timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[Time
     start = 0.0
     events = []
     held = live_bytes(table.graph, evaluator.sizes).tolist()
-    for node, index, live in zip(table.graph.nodes, table.row_of_node.tolist(), held, strict=True):
+    for at in _order(table):
+        node, index = table.graph.nodes[at], int(table.row_of_node[at])
         duration = float(values.seconds[index]) + overhead
         row = table.rows[index]
         bound = _row_bound(float(values.compute_s[index]), float(values.memory_s[index]), overhead)
@@ -479,13 +525,25 @@ def _timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[Time
                 duration_s=duration,
                 name=row.operator.name,
                 kind=kind,
+                phase=node.phase,
                 module=table.graph.modules[node.module],
                 bound=bound,
-                live_bytes=live,
+                live_bytes=held[at],
             )
         )
         start += duration
     return events
+
+
+def _order(table: OpTable) -> Iterator[int]:
+    """Nodes in the order they run: micro-steps one after the other, then what runs once."""
+    phases = [node.phase for node in table.graph.nodes]
+    times = [table.repeats.get(phase, 1) for phase in phases]
+    micro = [at for at, phase in enumerate(phases) if phase in table.repeats]
+    most = max((times[at] for at in micro), default=0)
+    for step in range(most):
+        yield from (at for at in micro if step >= most - times[at])
+    yield from (at for at, phase in enumerate(phases) if phase not in table.repeats)
 
 
 __all__ = ["GraphError", "bind", "broken_guard", "estimate"]

@@ -186,10 +186,22 @@ class Evaluator:
         for role, form in self.table.resident.items():
             result[f"memory.{role}"] = _linear(form, elements)
         live = [_linear(form, elements) for form in self.table.live.coefficients]
-        result["memory.activations"] = (
-            np.maximum.reduce(live) if len(live) > 1 else live[0] if live else np.zeros(1)
-        )
+        held = np.maximum.reduce(live) if len(live) > 1 else live[0] if live else np.zeros(1)
+        gradients = self._gradients(elements, live)
+        result["memory.activations"] = held - gradients
+        result["memory.gradients"] = gradients
         return result
+
+    def _gradients(self, elements: list[Any], live: list[Array]) -> Array:
+        """Bytes of gradients where memory is fullest."""
+        forms = self.table.live_gradients.coefficients
+        if not forms.any():
+            return np.zeros(1)
+        fullest = np.argmax(np.stack(np.broadcast_arrays(*live)), axis=0)
+        parts = np.stack(np.broadcast_arrays(*(_linear(form, elements) for form in forms)))
+        shape = np.broadcast_shapes(parts.shape[1:], fullest.shape)
+        parts = np.broadcast_to(parts, (len(forms), *shape))
+        return np.asarray(np.take_along_axis(parts, np.broadcast_to(fullest, shape)[None], axis=0)[0])
 
     def row_values(self) -> RowValues:
         """Values of every row at the single point of this evaluator."""

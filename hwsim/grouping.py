@@ -12,7 +12,8 @@ Labelled = Iterable[tuple[str, float, int]]  # (label, part of the row's totals,
 
 
 def group_rows(ops: Sequence[OpRow], what: str) -> tuple[GroupRow, ...]:
-    """Totals by `op` (name, dims, dtype), `kind` or `module` (template), longest first.
+    """Totals by `op` (name, dims, dtype), `kind`, `module` (template) or `phase` of a training step, longest
+    first.
 
     A row that runs in several modules is split between them in proportion to its runs there.
     """
@@ -58,7 +59,13 @@ def _by_module(row: OpRow) -> Iterator[tuple[str, float, int]]:
         yield template, count / runs, count
 
 
-_LABELS: dict[str, Callable[[OpRow], Labelled]] = {"op": _by_op, "kind": _by_kind, "module": _by_module}
+def _by_phase(row: OpRow) -> Iterator[tuple[str, float, int]]:
+    yield row.phase, 1.0, row.count
+
+
+_LABELS: dict[str, Callable[[OpRow], Labelled]] = {
+    "op": _by_op, "kind": _by_kind, "module": _by_module, "phase": _by_phase,
+}  # fmt: skip
 
 
 _LIMITS = ("compute", "memory", "overhead")

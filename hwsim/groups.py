@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from graphs.expressions import Environment, number
-from graphs.ir import Operator
+from graphs.expressions import Environment, Expr, number
+from graphs.ir import RECOMPUTE, Operator
+from graphs.work import Work
+from graphs.work.work import ZERO
 from hwsim.candidates import Candidates, Choice
 from hwsim.engines import engine
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows
@@ -20,8 +22,11 @@ from hwsim.stacked import Stacked
 from hwsim.traffic import Traffic
 
 REDUCTIONS = frozenset(
-    ("norm", "rms_norm", "softmax", "log_softmax", "reduce", "norm_backward", "softmax_backward")
-)
+    (
+        "norm", "rms_norm", "softmax", "log_softmax", "reduce", "norm_backward", "rms_norm_backward",
+        "softmax_backward", "log_softmax_backward", "loss",
+    )
+)  # fmt: skip
 SHAPES = ("gemm", "attention", "stream")
 _DIMS = {"gemm": ("b", "m", "n", "k"), "attention": ("b", "kv", "m", "n", "k", "v"), "stream": ()}
 
@@ -48,13 +53,16 @@ class Group:
         self._rows = [table.rows[i] for i in rows]
         self._dtypes = [row.dtype for row in self._rows]
         works = [row.work for row in self._rows]
-        self._flop = Stacked([work.flop for work in works])
+        # what is computed again is executed and not counted
+        self._flop = Stacked([ZERO if row.phase == RECOMPUTE else row.work.flop for row in self._rows])
+        self._executed = Stacked([work.flop_executed for work in works])
         self._vector = Stacked([work.vector_flop for work in works])
         self._special = Stacked([work.special_op for work in works])
         self._run = Stacked([work.gather_run for work in works])
         self._scattered = Stacked(
             [work.reads[0] if work.reads and not work.gather_run.is_zero else number(0) for work in works]
         )
+        self._passes = Stacked([_passes(work) for work in works])
         self._dims = {name: Stacked([work.dims[name] for work in works]) for name in _DIMS[shape]}
         self._first_byte, self._second_byte = self._width(0), self._width(1)
         self._out_byte = np.array(
@@ -70,9 +78,8 @@ class Group:
         dram, moved, first = self._traffic.bytes(values, machine)
         vector = self._vector(values)
         special = self._special(values)
-        flop = flops = self._flop(values)
         demand, arithmetic = self._demand(values, machine, moved)
-        flop, vector, special = flop * arithmetic, vector * arithmetic, special * arithmetic
+        flop, vector, special = self._executed(values) * arithmetic, vector * arithmetic, special * arithmetic
         vector_s = (
             vector / _per_row(machine.vector_flop_per_s, self._dtypes) + special / machine.special_op_per_s
         )
@@ -94,7 +101,7 @@ class Group:
         return Priced(
             candidates=candidates,
             choice=candidates.cheapest(first / np.max(machine.dram_byte_per_s)),
-            flops=flops,
+            flops=self._flop(values),
             core_j=core_j,
             dram_bytes=dram,
             onchip_bytes=moved,
@@ -108,7 +115,8 @@ class Group:
             return module.gemm(self._gemm_rows(values, machine), machine.structure), 1.0
         if self.shape == "attention":
             rows = self._attention_rows(values)
-            return module.attention(rows, machine.structure), _visible_share(rows)
+            demand = module.attention(rows, machine.structure)
+            return _repeated(demand, self._passes(values)), _visible_share(rows)
         run = self._run(values) * self._first_byte
         scattered = self._scattered(values) * self._first_byte
         streams = StreamRows(moved_byte=moved, scattered_byte=scattered, run_byte=run, reduces=self._reduces)
@@ -153,7 +161,7 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
             *row.work.dims.values(),
             *row.work.reads,
             *row.work.writes,
-            row.work.flop,
+            row.work.flop_executed,
             row.work.vector_flop,
         ]
         exprs += [row.work.special_op, row.work.gather_run]
@@ -164,6 +172,25 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
         keys.setdefault((row.work.shape, symbols), []).append(index)
     ordered = sorted(keys.items(), key=lambda item: (SHAPES.index(item[0][0]), sorted(item[0][1])))
     return tuple(Group(table, shape, rows) for (shape, _), rows in ordered)
+
+
+def _passes(work: Work) -> Expr:
+    """How often over a kernel makes the two products of a forward attention."""
+    if work.executed is None:
+        return number(1)
+    b, m, n, k, v = (work.dims[name] for name in "bmnkv")
+    return work.executed / (2 * b * m * n * (k + v))
+
+
+def _repeated(demand: Demand, times: Array) -> Demand:
+    """The demand of a kernel that makes an engine's products `times` over, [rows, points or 1]."""
+    if np.all(times == 1):
+        return demand
+    scaled = {
+        name: getattr(demand, name) * times
+        for name in ("matrix", "executed", "onchip", "busiest", "extra_dram")
+    }
+    return replace(demand, **scaled)
 
 
 def _first(operator: Operator) -> Operator:

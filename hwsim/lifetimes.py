@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from graphs.expressions import Environment
-from graphs.ir import KV, WEIGHT, OperatorGraph
+from graphs.ir import KV, OPTIMIZER, WEIGHT, OperatorGraph
 from graphs.workload import dtype_bits
 from hwsim.engines.demand import Array
 
@@ -16,8 +16,7 @@ RESIDENT_ROLES: Mapping[str, str] = {
     WEIGHT: "weights",
     "buffer": "weights",
     KV: "kv_cache",
-    "gradient": "gradients",
-    "optimizer": "optimizer",
+    OPTIMIZER: "optimizer",
 }
 
 

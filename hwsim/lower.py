@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock
 
 import numpy as np
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from devices import Stack
 from graphs.expressions import Expr
-from graphs.ir import KV, WEIGHT, Operator, OperatorGraph
+from graphs.ir import ACCUMULATE, BACKWARD, FORWARD, GRADIENT, KV, RECOMPUTE, WEIGHT, Operator, OperatorGraph
+from graphs.passes.accumulation import accumulates, add_accumulation
 from graphs.passes.attention import apply_attention
+from graphs.passes.checkpointing import checkpoint
 from graphs.passes.fusion import fuse
+from graphs.passes.optimizer import add_optimizer
 from graphs.passes.precision import apply_precision
 from graphs.work import Work, work_of
-from graphs.workload import Precision, dtype_bits
+from graphs.workload import Precision, Training, dtype_bits
 from hwsim.errors import HwsimError
 from hwsim.lifetimes import RESIDENT_ROLES, lifetimes
 from hwsim.optable import NEVER, LinearForms, OpTable, Row
@@ -25,26 +28,38 @@ PASSES: dict[str, Callable[[OperatorGraph], OperatorGraph]] = {
     "fusion": fuse,
     "pointwise_fusion": lambda graph: fuse(graph, epilogue=False),
 }
-_CACHE: OrderedDict[tuple[int, Precision, str, tuple[str, ...], bool], tuple[OperatorGraph, OpTable]] = (
-    OrderedDict()
-)
+_Key = tuple[int, Precision, Training | None, str, tuple[str, ...], bool]
+_CACHE: OrderedDict[_Key, tuple[OperatorGraph, OpTable]] = OrderedDict()
 _CACHED = 64
 _LOCK = Lock()
 
 
-def lower(graph: OperatorGraph, precision: Precision, stack: Stack, *, warm: bool = False) -> OpTable:
-    """The `OpTable` of `graph` under `stack` in `precision`; `warm`: run again and again on the same data."""
-    key = (id(graph), precision, stack.attention_kernel, stack.passes, warm)
+def lower(
+    graph: OperatorGraph,
+    precision: Precision,
+    stack: Stack,
+    *,
+    training: Training | None = None,
+    warm: bool = False,
+) -> OpTable:
+    """The `OpTable` of `graph` under `stack` in `precision`; `warm`: run again and again on the same data.
+
+    A graph of phase `train` becomes the whole step that `training` says.
+    """
+    key = (id(graph), precision, training, stack.attention_kernel, stack.passes, warm)
     with _LOCK:
         if key in _CACHE:
             _CACHE.move_to_end(key)
             return _CACHE[key][1]
     passed = apply_attention(apply_precision(graph, precision), stack.attention_kernel)
+    repeats: dict[str, int] = {}
+    if training is not None:
+        passed, repeats = _training_step(passed, training)
     for name in stack.passes:
         if name not in PASSES:
             raise HwsimError(f"stack '{stack.id}' names pass {name!r}; passes are {', '.join(PASSES)}")
         passed = PASSES[name](passed)
-    table = build_table(passed, warm=warm)
+    table = build_table(passed, warm=warm, repeats=repeats)
     with _LOCK:
         _CACHE[key] = (graph, table)
         while len(_CACHE) > _CACHED:
@@ -52,7 +67,20 @@ def lower(graph: OperatorGraph, precision: Precision, stack: Stack, *, warm: boo
     return table
 
 
-def build_table(graph: OperatorGraph, *, warm: bool = False) -> OpTable:
+def _training_step(graph: OperatorGraph, training: Training) -> tuple[OperatorGraph, dict[str, int]]:
+    """The whole step, and how often each of its phases runs; the first micro-step has nothing to add to."""
+    micro = training.accumulation
+    repeats = {FORWARD: micro, RECOMPUTE: micro, BACKWARD: micro}
+    graph = checkpoint(graph, training.checkpointing)
+    if accumulates(graph, training):
+        repeats[ACCUMULATE] = micro if training.gradients else micro - 1
+        graph = add_accumulation(graph, training)
+    return add_optimizer(graph, training), repeats
+
+
+def build_table(
+    graph: OperatorGraph, *, warm: bool = False, repeats: Mapping[str, int] | None = None
+) -> OpTable:
     """Rows, reuse distances and live sets of a graph whose passes are done."""
     sizes = _Sizes()
     operators = list({id(node.operator): node.operator for node in graph.nodes}.values())
@@ -61,7 +89,7 @@ def build_table(graph: OperatorGraph, *, warm: bool = False) -> OpTable:
     storage_sizes = [(sizes.index(s.elements), dtype_bits(s.dtype) / 8) for s in graph.storages]
     classes, distances = _reuse(graph, works, traffic, len(sizes.exprs), warm)
     rows, row_of_node = _rows(graph, works, classes)
-    resident, live = _live_sets(graph, storage_sizes, len(sizes.exprs))
+    resident, live, gradients = _live_sets(graph, storage_sizes, len(sizes.exprs))
     return OpTable(
         graph=graph,
         rows=rows,
@@ -70,8 +98,9 @@ def build_table(graph: OperatorGraph, *, warm: bool = False) -> OpTable:
         distances=LinearForms(distances),
         resident=resident,
         live=LinearForms(live),
-        kernels=len(graph.nodes),
+        live_gradients=LinearForms(gradients),
         unknown=graph.unknown_ops(),
+        repeats=repeats or {},
     )
 
 
@@ -163,12 +192,14 @@ def _rows(
     row_of_node = np.empty(len(graph.nodes), dtype=np.intp)
     for index, (node, (reads, writes)) in enumerate(zip(graph.nodes, classes, strict=True)):
         one = node.operator
-        key = (id(one), reads, writes)
+        key = (id(one), reads, writes, node.phase)
         if key not in known:
             known[key] = len(rows)
             read_bits = tuple(dtype_bits(spec.dtype) for spec in one.inputs)
             write_bits = tuple(dtype_bits(spec.dtype) for spec in one.outputs)
-            rows.append(Row(one, works[id(one)], compute_dtype(one), read_bits, write_bits, reads, writes))
+            rows.append(
+                Row(one, works[id(one)], compute_dtype(one), read_bits, write_bits, reads, writes, node.phase)
+            )
         row_of_node[index] = known[key]
     return tuple(rows), row_of_node
 
@@ -186,27 +217,32 @@ def compute_dtype(operator: Operator) -> str:
 
 def _live_sets(
     graph: OperatorGraph, storage_sizes: list[tuple[int, float]], sizes: int
-) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
-    """Bytes that stay all along by role, and the undominated live sets of everything else."""
-    resident = {name: np.zeros(sizes) for name in ("weights", "kv_cache", "gradients", "optimizer")}
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64], NDArray[np.float64]]:
+    """Bytes that stay all along by role, the undominated live sets of everything else, gradients in them."""
+    resident = {name: np.zeros(sizes) for name in RESIDENT_ROLES.values()}
     for storage, (size, width) in zip(graph.storages, storage_sizes, strict=True):
         if storage.role in RESIDENT_ROLES:
             resident[RESIDENT_ROLES[storage.role]][size] += width
-    change = np.zeros((graph.length + 2, sizes))
+    held, gradients = np.zeros((2, graph.length + 2, sizes))
     for index, start, stop in lifetimes(graph):
         size, width = storage_sizes[index]
-        change[start, size] += width
-        change[stop + 1, size] -= width
-    np.cumsum(change, axis=0, out=change)
-    return resident, pareto(change[[node.at for node in graph.nodes]] if graph.nodes else change[:1])
+        for change in (held, gradients)[: 1 + (graph.storages[index].role == GRADIENT)]:
+            change[start, size] += width
+            change[stop + 1, size] -= width
+    at = [node.at for node in graph.nodes] or [0]
+    for change in (held, gradients):
+        np.cumsum(change, axis=0, out=change)
+    held, gradients = held[at], gradients[at]
+    kept = pareto(held)
+    return resident, held[kept], gradients[kept]
 
 
-def pareto(forms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Forms that none dominates in every coefficient: sizes are never negative, so the maximum is kept."""
-    unique = np.unique(forms, axis=0)
-    unique = unique[np.argsort(-unique.sum(axis=1), kind="stable")]
-    kept: list[NDArray[np.float64]] = []
-    for form in unique:
-        if not any(np.all(other >= form) for other in kept):
-            kept.append(form)
-    return np.array(kept)
+def pareto(forms: NDArray[np.float64]) -> list[int]:
+    """Places of forms that none dominates in every coefficient: sizes are never negative, so the maximum is
+    kept."""
+    unique, places = np.unique(forms, axis=0, return_index=True)
+    kept: list[int] = []
+    for index in np.argsort(-unique.sum(axis=1), kind="stable").tolist():
+        if not kept or not np.any(np.all(unique[kept] >= unique[index], axis=1)):
+            kept.append(index)
+    return [int(places[index]) for index in kept]

@@ -9,14 +9,14 @@ linear forms over distinct sizes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphs.expressions import Expr
-from graphs.ir import Operator, OperatorGraph
+from graphs.ir import FORWARD, Operator, OperatorGraph
 from graphs.work import Work
 
 NEVER = -1  # reuse class of data that no earlier op touched, or that outlives the run
@@ -33,6 +33,7 @@ class Row:
     write_bits: tuple[float, ...]
     read_classes: tuple[int, ...]
     write_classes: tuple[int, ...]
+    phase: str = FORWARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,23 @@ class OpTable:
     distances: LinearForms
     resident: Mapping[str, NDArray[np.float64]]
     live: LinearForms
-    kernels: int
+    live_gradients: LinearForms  # what of each live set are gradients
     unknown: Mapping[tuple[str, str], int]
+    repeats: Mapping[str, int] = field(
+        default_factory=dict
+    )  # how often a phase runs in a step; 1 unless named
 
     @cached_property
     def counts(self) -> NDArray[np.float64]:
         """How often each row runs."""
-        return np.bincount(self.row_of_node, minlength=len(self.rows)).astype(np.float64)
+        once = np.bincount(self.row_of_node, minlength=len(self.rows))
+        times = np.array([self.repeats.get(row.phase, 1) for row in self.rows], dtype=np.float64)
+        return np.asarray(once * times, dtype=np.float64)
+
+    @cached_property
+    def kernels(self) -> int:
+        """How many kernels run."""
+        return int(self.counts.sum())
 
     @cached_property
     def runs(self) -> Mapping[tuple[int, int], int]:
@@ -72,9 +83,9 @@ class OpTable:
 
     def module_runs(self, row: int) -> tuple[tuple[str, int], ...]:
         """Module templates of one row with their runs."""
-        templates = self.graph.templates
+        templates, times = self.graph.templates, self.repeats.get(self.rows[row].phase, 1)
         found: dict[str, int] = {}
         for (at, module), runs in self.runs.items():
             if at == row:
-                found[templates[module]] = found.get(templates[module], 0) + runs
+                found[templates[module]] = found.get(templates[module], 0) + runs * times
         return tuple(found.items())

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from graphs.workload import Training
+
 SCHEMA = "hwsim.estimate/1"
 Value = Any  # float, or float64 array of the request's broadcast shape
 
@@ -35,6 +37,7 @@ class OpRow:
     onchip_bytes: float
     bound: str
     choice: str  # tile, split or dataflow
+    phase: str = "forward"  # or another part of a training step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class TimelineEvent:
     kind: str
     module: str
     bound: str
+    phase: str = "forward"
     live_bytes: float = 0.0  # activations held meanwhile
 
 
@@ -74,6 +78,7 @@ class Estimate:
     model: str
     device: str
     phase: str
+    training: Training | None = None
     sizes: Mapping[str, Value]
     dtype: str
     stack: str
@@ -209,7 +214,7 @@ class Estimate:
         return tuple(self.events())
 
     def by(self, what: str) -> tuple[GroupRow, ...]:
-        """Operator time grouped by `op` (name and dims), `kind` or `module` (template), longest first."""
+        """Operator time by `op` (name and dims), `kind`, `module` (template) or `phase`, longest first."""
         from hwsim.grouping import group_rows
 
         return group_rows(self.ops, what)

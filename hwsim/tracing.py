@@ -54,6 +54,6 @@ def _own_module(
         )
     if inputs is None:
         raise HwsimError('a module needs inputs, as in trace(module, inputs={"x": ("batch", 128, 512)})')
-    if phase != "forward":
-        raise HwsimError(f"a model of your own has no phase {phase!r} yet; use forward")
-    return trace_own(model, inputs, sizes=sizes, fixed=fixed)
+    if phase not in ("forward", "train"):
+        raise HwsimError(f"a model of your own has no phase {phase!r} yet; use forward or train")
+    return trace_own(model, inputs, sizes=sizes, fixed=fixed, phase=phase)

@@ -119,7 +119,8 @@ def workload(estimate: Estimate) -> str:
     in_order = sorted(estimate.sizes.items(), key=lambda item: item[0] != "batch")
     sizes = [f"{name} {_size(value)}" for name, value in in_order]
     ways = [f"{name} {ways}" for name, ways in estimate.parallel.items() if ways != 1]
-    return ", ".join([estimate.phase, *sizes, estimate.dtype, estimate.stack, *ways])
+    step = () if estimate.training is None else estimate.training.words
+    return ", ".join([estimate.phase, *sizes, estimate.dtype, estimate.stack, *step, *ways])
 
 
 def number(value: Any) -> float | None:

@@ -29,7 +29,7 @@ def shrunken(
     entry = catalog.find(name)
     module = catalog.load(entry)
     config = {**entry.config, **changes}
-    example = module.example(config, phase)
+    example = module.example(config, catalog.call_phase(phase))
     return trace_module(
         lambda: module.build(config),
         example,
@@ -38,6 +38,7 @@ def shrunken(
         name=name,
         phase=phase,
         fixed=fixed,
+        loss=entry.loss,
     )
 
 

@@ -34,7 +34,7 @@ def test_a_name_finds_its_file_and_literals(folder: Path) -> None:
     entry = catalog.find("toy")
     assert entry.path == folder / "toy.py"
     assert entry.config["hidden"] == 8
-    assert entry.phases == ("forward", "decode")
+    assert entry.phases == ("forward", "decode", "train")
     assert entry.family == "encoder"
     assert entry.docstring == "A toy (Nobody 2026)."
     assert catalog.variant_names() == ["toy"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from graphs.expressions import product
+from graphs.expressions import Expr, product
 from graphs.ir import ACTIVATION, Operator, OperatorGraph, OpNode, Storage, TensorSpec
+
+# operands before a mask: query, key, value; the gradient, these three, output and statistic
+KINDS = {"attention": 3, "attention_backward": 6}
 
 
 def apply_attention(graph: OperatorGraph, kernel: str) -> OperatorGraph:
@@ -16,7 +20,7 @@ def apply_attention(graph: OperatorGraph, kernel: str) -> OperatorGraph:
     others never do, and a causal mask is free in them: the tensor that spelled it is not read, and ops that
     only made it disappear.
     """
-    if kernel == "as_written" or all(node.operator.kind != "attention" for node in graph.nodes):
+    if kernel == "as_written" or all(node.operator.kind not in KINDS for node in graph.nodes):
         return graph
     if kernel == "math":
         return _written_out(graph)
@@ -24,10 +28,11 @@ def apply_attention(graph: OperatorGraph, kernel: str) -> OperatorGraph:
     nodes = []
     for node in graph.nodes:
         one = node.operator
-        if one.kind == "attention" and one.attribute("mask") == "causal" and len(one.inputs) > 3:
+        plain = KINDS.get(one.kind, 0)  # operands without a mask
+        if plain and one.attribute("mask") == "causal" and len(one.inputs) > plain:
             if id(one) not in fused:
-                fused[id(one)] = replace(one, inputs=one.inputs[:3])
-            node = replace(node, operator=fused[id(one)], reads=node.reads[:3])
+                fused[id(one)] = replace(one, inputs=one.inputs[:plain])
+            node = replace(node, operator=fused[id(one)], reads=node.reads[:plain])
         nodes.append(node)
     return drop_unread(graph.with_nodes(tuple(nodes)), graph)
 
@@ -50,52 +55,150 @@ def drop_unread(graph: OperatorGraph, before: OperatorGraph) -> OperatorGraph:
 
 
 def _written_out(graph: OperatorGraph) -> OperatorGraph:
-    """Each attention node becomes scores GEMM, masking, softmax, values GEMM over stored score matrices."""
+    """Each attention node becomes scores GEMM, masking, softmax, dropout, values GEMM over stored matrices.
+
+    In a training step softmax and dropout are kept for the backward node, which becomes four products with
+    the derivatives of dropout and softmax between.
+    """
     storages = list(graph.storages)
-    parts: dict[int, tuple[Operator, ...]] = {}
+    steps = _Steps()
+    kept: dict[int, _Kept] = {}  # by the statistic that a kernel without scores keeps in their place
     nodes: list[OpNode] = []
     for node in graph.nodes:
-        if node.operator.kind != "attention":
+        if node.operator.kind == "attention":
+            saved = _Kept.made(node, storages)
+            if len(node.writes) > 1:
+                kept[node.writes[1]] = saved
+            made = _forward(node, saved, steps, storages)
+        elif node.operator.kind == "attention_backward":
+            made = _backward(node, kept[node.reads[5]], steps, storages)
+        else:
             nodes.append(node)
             continue
-        if id(node.operator) not in parts:
-            parts[id(node.operator)] = _math_operators(node.operator)
-        operators = parts[id(node.operator)]
-        scores = operators[0].outputs[0]
-        raw, weights = len(storages), len(storages) + 1
-        storages += [Storage(scores.elements, scores.dtype, ACTIVATION, node.at, node.at, node.at)] * 2
-        q, k, v, *mask = node.reads
-        reads = (
-            [(q, k), (raw, *mask), (raw,), (weights, v)]
-            if len(operators) == 4
-            else [(q, k), (raw,), (weights, v)]
-        )
-        writes = (
-            [(raw,), (raw,), (weights,), node.writes]
-            if len(operators) == 4
-            else [(raw,), (weights,), node.writes]
-        )
-        for operator, read, write in zip(operators, reads, writes, strict=True):
-            nodes.append(replace(node, operator=operator, reads=read[: len(operator.inputs)], writes=write))
+        nodes += [
+            replace(node, operator=operator, reads=reads, writes=writes) for operator, reads, writes in made
+        ]
     return replace(graph, nodes=tuple(nodes), storages=tuple(storages))
 
 
-def _math_operators(one: Operator) -> tuple[Operator, ...]:
-    batch, heads, q_len, kv_len = (one.dim(n) for n in ("batch", "heads", "q_len", "kv_len"))
-    query, key, value = one.inputs[:3]
-    out = one.outputs[0]
-    shape = (batch, heads, q_len, kv_len)
-    scores = TensorSpec(shape, query.dtype, ACTIVATION, product(shape))
+_Step = tuple[Operator, tuple[int, ...], tuple[int, ...]]
 
-    def gemm(left: TensorSpec, right: TensorSpec, result: TensorSpec, n: str, k: str) -> Operator:
-        dims = (("b", batch * heads), ("m", q_len), ("n", one.dim(n)), ("k", one.dim(k)))
-        return Operator("gemm", "aten.bmm", dims, (left, right), (result,))
 
-    steps = [gemm(query, key, scores, "kv_len", "head_dim")]
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Score matrices of one attention: softmax, what multiplies the values, and which of it was dropped."""
+
+    softmax: int
+    weights: int
+    dropped: int | None
+
+    @classmethod
+    def made(cls, node: OpNode, storages: list[Storage]) -> _Kept:
+        """New storages that live as long as the statistic would, or only for the node."""
+        scores = _scores(node.operator)
+        freed = storages[node.writes[1]].freed_at if len(node.writes) > 1 else node.at
+        matrix = Storage(scores.elements, scores.dtype, ACTIVATION, node.at, node.at, freed)
+        first = len(storages)
+        storages.append(matrix)
+        if not node.operator.attribute("dropout"):
+            return cls(first, first, None)
+        storages += [matrix, replace(matrix, dtype="bool")]
+        return cls(first, first + 1, first + 2)
+
+
+def _forward(node: OpNode, kept: _Kept, steps: _Steps, storages: list[Storage]) -> Iterator[_Step]:
+    one = node.operator
+    scores = _scores(one)
+    raw = len(storages)
+    storages.append(Storage(scores.elements, scores.dtype, ACTIVATION, node.at, node.at, node.at))
+    q, k, v, *mask = node.reads
+    yield steps.product(one, (one.inputs[0], one.inputs[1]), scores, "q_len kv_len head_dim"), (q, k), (raw,)
     if one.attribute("mask") != "none":
-        inputs = (scores, *one.inputs[3:])
-        steps.append(Operator("pointwise", "aten.masked_fill", (), inputs, (scores,)))
-    softmax_dims = (("rows", batch * heads * q_len), ("cols", kv_len))
-    steps.append(Operator("softmax", "aten._softmax", softmax_dims, (scores,), (scores,)))
-    steps.append(gemm(scores, value, out, "value_dim", "kv_len"))
-    return tuple(steps)
+        yield (
+            steps.one("pointwise", "aten.masked_fill", (scores, *one.inputs[3:]), (scores,)),
+            (raw, *mask),
+            (raw,),
+        )
+    yield steps.rows("softmax", "aten._softmax", one, (scores,)), (raw,), (kept.softmax,)
+    if kept.dropped is not None:
+        drops = replace(scores, dtype="bool")
+        dropout = steps.one("pointwise", "aten.native_dropout", (scores,), (scores, drops))
+        yield dropout, (kept.softmax,), (kept.weights, kept.dropped)
+    product_ = steps.product(one, (scores, one.inputs[2]), one.outputs[0], "q_len value_dim kv_len")
+    yield product_, (kept.weights, v), node.writes[:1]
+
+
+def _backward(node: OpNode, kept: _Kept, steps: _Steps, storages: list[Storage]) -> Iterator[_Step]:
+    """dV = P'dO; dP = dO V', dS through dropout and softmax; dQ = dS K and dK = dS'Q."""
+    one = node.operator
+    scores = _scores(one)
+    out, query, key, value = one.inputs[:4]
+    d_out, q, k, v = node.reads[:4]
+    wanted = one.attribute("gradients").split()
+    written = dict(zip(wanted, zip(one.outputs, node.writes, strict=True), strict=True))
+    if "v" in written:
+        spec, storage = written["v"]
+        yield (
+            steps.product(one, (scores, out), spec, "kv_len value_dim q_len"),
+            (kept.weights, d_out),
+            (storage,),
+        )
+    if not written.keys() - {"v"}:
+        return
+    slope, of_scores = len(storages), len(storages) + 1
+    storages += [Storage(scores.elements, scores.dtype, ACTIVATION, node.at, node.at, node.at)] * 2
+    yield steps.product(one, (out, value), scores, "q_len kv_len value_dim"), (d_out, v), (slope,)
+    if kept.dropped is not None:
+        drops = replace(scores, dtype="bool")
+        undo = steps.one("pointwise", "aten.native_dropout_backward", (scores, drops), (scores,))
+        yield undo, (slope, kept.dropped), (slope,)
+    softmax = steps.rows("softmax_backward", "aten._softmax_backward_data", one, (scores, scores))
+    yield softmax, (slope, kept.softmax), (of_scores,)
+    if "mask" in written:
+        spec, storage = written["mask"]
+        cols = scores.elements / spec.elements
+        added = steps.one("reduce", "aten.sum", (scores,), (spec,), (("rows", spec.elements), ("cols", cols)))
+        yield added, (of_scores,), (storage,)
+    for name, other, at, dims in (
+        ("q", key, k, "q_len head_dim kv_len"), ("k", query, q, "kv_len head_dim q_len"),
+    ):  # fmt: skip
+        if name in written:
+            spec, storage = written[name]
+            yield steps.product(one, (scores, other), spec, dims), (of_scores, at), (storage,)
+
+
+def _scores(one: Operator) -> TensorSpec:
+    shape = tuple(one.dim(name) for name in ("batch", "heads", "q_len", "kv_len"))
+    query = one.inputs[0]
+    return TensorSpec(shape, query.dtype, ACTIVATION, product(shape))
+
+
+class _Steps:
+    """Makes operators; equal ones are the same object."""
+
+    def __init__(self) -> None:
+        self._known: dict[Operator, Operator] = {}
+
+    def one(
+        self,
+        kind: str,
+        name: str,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        dims: tuple[tuple[str, Expr], ...] = (),
+    ) -> Operator:
+        made = Operator(kind, name, dims, inputs, outputs)
+        return self._known.setdefault(made, made)
+
+    def product(
+        self, one: Operator, inputs: tuple[TensorSpec, ...], result: TensorSpec, names: str
+    ) -> Operator:
+        """A product per head; `names` are those of its m, n and k."""
+        sizes = [one.dim(name) for name in names.split()]
+        dims = (("b", one.dim("batch") * one.dim("heads")), *zip("mnk", sizes, strict=True))
+        return self.one("gemm", "aten.bmm", inputs, (result,), dims)
+
+    def rows(self, kind: str, name: str, one: Operator, inputs: tuple[TensorSpec, ...]) -> Operator:
+        """What runs along the keys of every query."""
+        rows = one.dim("batch") * one.dim("heads") * one.dim("q_len")
+        return self.one(kind, name, inputs, inputs[:1], (("rows", rows), ("cols", one.dim("kv_len"))))

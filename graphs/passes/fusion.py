@@ -19,7 +19,12 @@ from graphs.ir import Operator, OperatorGraph, OpNode, TensorSpec
 from graphs.passes.footprint import Footprint, Place
 from graphs.work import Work, work_of
 
-STREAMING = frozenset(("pointwise", "create", "norm", "rms_norm", "softmax", "log_softmax", "copy", "reduce"))
+STREAMING = frozenset(
+    (
+        "pointwise", "create", "norm", "rms_norm", "softmax", "log_softmax", "copy", "reduce",
+        "norm_backward", "rms_norm_backward", "softmax_backward", "log_softmax_backward",
+    )
+)  # fmt: skip
 ANCHORS = frozenset(("gemm", "conv", "grouped_gemm", "gather"))
 EPILOGUE = frozenset(("pointwise", "create", "copy"))
 MOST_MEMBERS = 24

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphs.ir import FLOAT_DTYPES, KV, WEIGHT, Operator, OperatorGraph, TensorSpec
+from graphs.ir import FLOAT_DTYPES, GRADIENT, KV, WEIGHT, Operator, OperatorGraph, TensorSpec
 from graphs.workload import Precision
 
 
 def apply_precision(graph: OperatorGraph, precision: Precision) -> OperatorGraph:
-    """The graph with activations, weights and KV cache in the asked dtypes.
+    """The graph with activations, weights and KV cache in the asked dtypes; gradients are as wide as weights.
 
     Only tensors of the model's own dtype change: what the model computes in float32 on purpose stays so,
     unless the model itself is float32. Integer tensors and masks never change. Sizes and FLOPs do not change.
     """
     own = graph.dtype
     activations = precision.activations or own
-    by_role = {WEIGHT: precision.weights or activations, KV: precision.kv or activations}
+    weights = precision.weights or activations
+    by_role = {WEIGHT: weights, KV: precision.kv or activations}
+    by_role[GRADIENT] = weights if weights in FLOAT_DTYPES else activations
     if activations == own and all(dtype == own for dtype in by_role.values()):
         return graph
 

@@ -26,7 +26,7 @@ def _subject(entry: catalog.VariantEntry, phase: str) -> Subject:
     from graphs.tracing.symbolic import Subject, used_symbols
 
     module = catalog.load(entry)
-    example = module.example(entry.config, phase)
+    example = module.example(entry.config, catalog.call_phase(phase))
     return Subject(
         name=entry.name,
         phase=phase,
@@ -35,4 +35,5 @@ def _subject(entry: catalog.VariantEntry, phase: str) -> Subject:
         example=example,
         symbols=used_symbols(example, sizes),
         guards=catalog.guard_conditions(entry, phase),
+        loss=entry.loss,
     )

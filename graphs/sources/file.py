@@ -3,7 +3,8 @@
 The named function is run, the only user code hwsim runs. It returns the module, its inputs by argument name
 and, if wanted, default sizes: `return module, {"x": ("batch", "seq", 512)}, {"seq": 128}`. Operators of the
 user's own are traced through their fake kernels; what work they are stands in `HWSIM_RULES` of the file
-(`graphs.work.custom`). A trace is not kept: the file may read others.
+(`graphs.work.custom`). A training step derives the scalar that the module returns, or the sum of its outputs.
+A trace is not kept: the file may read others.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def find(spec: str) -> Source:
 
 
 def _subject(spec: str, phase: str) -> Subject:
-    if phase != "forward":
-        raise GraphError(f"a model of your own has no phase {phase!r} yet; use forward")
+    if phase not in ("forward", "train"):
+        raise GraphError(f"a model of your own has no phase {phase!r} yet; use forward or train")
     from graphs.inputs import Example
     from graphs.own import dtype_of, named_inputs, open_sizes
     from graphs.tracing.symbolic import TORCH_DTYPES, Subject

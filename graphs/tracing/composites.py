@@ -1,23 +1,27 @@
-"""Operators kept whole: attention and RMS norm are one node each, whatever torch would do inside.
+"""Operators kept whole: attention, RMS norm and dropout are one node each, whatever torch would do inside.
 
 They are caught in torch's dispatcher, by operator, for the duration of a trace: whoever calls them, under
 whatever imported name or from inside torch, arrives there. The stack later decides which kernel runs
-attention.
+attention. Where a gradient is wanted, each is an autograd function whose backward is one node, too:
+attention keeps its output and one statistic per query (the log of the sum of its exponentials), a norm one
+per row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from graphs.errors import GraphError
-from graphs.expressions import number, product
+from graphs.expressions import Expr, number, product
 from graphs.tracing.recorder import Recorder
 from graphs.tracing.torch_private import dispatched
-from graphs.work import Canonical, Operand
+from graphs.work import Canonical
+
+Tensors = tuple[torch.Tensor | None, ...]
 
 
 @contextmanager
@@ -35,7 +39,21 @@ def composites(recorder: Recorder) -> Iterator[None]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        return _attention(recorder, query, key, value, attn_mask, dropout_p, is_causal)
+        if query.dim() < 2 or query.dim() != key.dim():
+            raise GraphError(
+                f"attention over shapes {tuple(query.shape)} and {tuple(key.shape)} is not understood"
+            )
+        out: torch.Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+            recorder,
+            dropout_p > 0,
+            is_causal,
+            _wanted(query, key, value, attn_mask),
+            query,
+            key,
+            value,
+            attn_mask,
+        )
+        return out
 
     def rms_norm(
         input: torch.Tensor,
@@ -43,50 +61,95 @@ def composites(recorder: Recorder) -> Iterator[None]:
         weight: torch.Tensor | None = None,
         eps: float | None = None,
     ) -> torch.Tensor:
-        return _rms_norm(recorder, input, len(list(normalized_shape)), weight)
+        width = len(list(normalized_shape))
+        out: torch.Tensor = _RMSNorm.apply(recorder, width, _wanted(input, weight), input, weight)  # type: ignore[no-untyped-call]
+        return out
 
-    with dispatched("scaled_dot_product_attention", attention), dispatched("rms_norm", rms_norm):
+    def dropout(input: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+        """One kernel with a mask of bytes, as on accelerators; on the CPU torch multiplies by noise."""
+        return torch.native_dropout(input, p, True)[0] if train and p > 0 else input
+
+    with ExitStack() as stack:
+        stack.enter_context(dispatched("scaled_dot_product_attention", attention))
+        stack.enter_context(dispatched("rms_norm", rms_norm))
+        stack.enter_context(dispatched("dropout", dropout))
         yield
 
 
-def _attention(
-    recorder: Recorder,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    dropout: float,
-    causal: bool,
-) -> torch.Tensor:
-    if query.dim() < 2 or query.dim() != key.dim():
-        raise GraphError(
-            f"attention over shapes {tuple(query.shape)} and {tuple(key.shape)} is not understood"
-        )
-    recording = not recorder.paused
-    with recorder.not_recording():
-        out = _attention_output(query, value)
-    if not recording:
+def _wanted(*tensors: torch.Tensor | None) -> bool:
+    """Whether a backward pass will come by here."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _record(
+    recorder: Recorder, name: str, made: Canonical, read: Sequence[torch.Tensor | None], written: Tensors
+) -> None:
+    """One node over the tensors that are there; inside another composite nothing."""
+    if recorder.paused:
+        return
+    operands, results = (
+        tuple(recorder.operand(t) for t in tensors if t is not None) for tensors in (read, written)
+    )
+    recorder.add(name, made, operands, results)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        recorder: Recorder,
+        drops: bool,
+        causal: bool,
+        wanted: bool,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        with recorder.not_recording():
+            out = _attention_output(query, value)
+            statistic = query.new_empty(query.shape[:-1], dtype=torch.float32) if wanted else None
+        kind = "causal" if causal else "none"
+        if mask is not None:
+            kind = "causal" if recorder.masks.is_causal(recorder.operand(mask)) else "tensor"
+        attributes = (("mask", kind),) + ((("dropout", "yes"),) if drops else ())
+        made = Canonical("attention", _attention_dims(recorder, query, key, value), attributes)
+        _record(recorder, "attention", made, (query, key, value, mask), (out, statistic))
+        if wanted:
+            ctx.recorder, ctx.made = recorder, made
+            ctx.save_for_backward(query, key, value, mask, out, statistic)
         return out
-    kind = "causal" if causal else "none"
-    operands = [recorder.operand(t) for t in (query, key, value)]
-    if mask is not None:
-        operands.append(recorder.operand(mask))
-        kind = "causal" if recorder.masks.is_causal(operands[-1]) else "tensor"
-    q, k, v = (o.shape for o in operands[:3])
-    heads = q[-3] if len(q) > 2 else number(1)
-    dims = (
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+        """Gradients of those of query, key, value and mask that need one; the node names them."""
+        query, key, value, mask, out, statistic = ctx.saved_tensors
+        recorder, made = ctx.recorder, ctx.made
+        needed = ctx.needs_input_grad[4:]
+        with recorder.not_recording():
+            given = tuple(
+                torch.empty_like(tensor) if need else None
+                for tensor, need in zip((query, key, value, mask), needed, strict=True)
+            )
+        names = " ".join(name for name, need in zip(("q", "k", "v", "mask"), needed, strict=True) if need)
+        whole = Canonical("attention_backward", made.dims, (*made.attributes, ("gradients", names)))
+        _record(recorder, "attention_backward", whole, (grad, query, key, value, out, statistic, mask), given)
+        return None, None, None, None, *given
+
+
+def _attention_dims(
+    recorder: Recorder, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> tuple[tuple[str, Expr], ...]:
+    q, k, v = (recorder.operand(t).shape for t in (query, key, value))
+    return (
         ("batch", product(q[:-3])),
-        ("heads", heads),
+        ("heads", q[-3] if len(q) > 2 else number(1)),
         ("kv_heads", k[-3] if len(k) > 2 else number(1)),
         ("q_len", q[-2]),
         ("kv_len", k[-2]),
         ("head_dim", q[-1]),
         ("value_dim", v[-1]),
     )
-    attributes = (("mask", kind),) + ((("dropout", "yes"),) if dropout > 0 else ())
-    made = Canonical("attention", dims, attributes)
-    recorder.add("attention", made, tuple(operands), (recorder.operand(out),))
-    return out
 
 
 def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -97,16 +160,38 @@ def _attention_output(query: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return query.new_empty((*batch, length, heads, value.shape[-1])).transpose(-2, -3)
 
 
-def _rms_norm(
-    recorder: Recorder, data: torch.Tensor, width: int, weight: torch.Tensor | None
-) -> torch.Tensor:
-    recording = not recorder.paused
-    with recorder.not_recording():
-        out = torch.empty_like(data, memory_format=torch.contiguous_format)
-    if not recording:
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        recorder: Recorder,
+        width: int,
+        wanted: bool,
+        data: torch.Tensor,
+        weight: torch.Tensor | None,
+    ) -> torch.Tensor:
+        with recorder.not_recording():
+            out = torch.empty_like(data, memory_format=torch.contiguous_format)
+            rows = data.shape[: data.dim() - width]
+            scale = data.new_empty(rows, dtype=torch.float32) if wanted else None
+        shape = recorder.operand(data).shape
+        split = len(shape) - width
+        ctx.dims = (("rows", product(shape[:split])), ("cols", product(shape[split:])))
+        _record(recorder, "rms_norm", Canonical("rms_norm", ctx.dims), (data, weight), (out, scale))
+        if wanted:
+            ctx.recorder = recorder
+            ctx.save_for_backward(data, weight, scale)
         return out
-    operands: list[Operand] = [recorder.operand(t) for t in (data, weight) if t is not None]
-    shape = operands[0].shape
-    dims = (("rows", product(shape[: len(shape) - width])), ("cols", product(shape[len(shape) - width :])))
-    recorder.add("rms_norm", Canonical("rms_norm", dims), tuple(operands), (recorder.operand(out),))
-    return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+        """Gradients of those of data and weight that need one."""
+        data, weight, scale = ctx.saved_tensors
+        with ctx.recorder.not_recording():
+            given = tuple(
+                torch.empty_like(tensor) if need else None
+                for tensor, need in zip((data, weight), ctx.needs_input_grad[3:], strict=True)
+            )
+        made = Canonical("rms_norm_backward", ctx.dims)
+        _record(ctx.recorder, "rms_norm_backward", made, (grad, data, weight, scale), given)
+        return None, None, None, *given

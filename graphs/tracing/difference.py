@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from graphs.expressions import Environment, Expr
-from graphs.ir import Operator, OperatorGraph, TensorSpec
+from graphs.ir import Operator, OperatorGraph, OpNode, TensorSpec
 
 
 def difference(graph: OperatorGraph, concrete: OperatorGraph, sizes: Mapping[str, float]) -> str | None:
@@ -21,7 +21,7 @@ def difference(graph: OperatorGraph, concrete: OperatorGraph, sizes: Mapping[str
             if found is not None:
                 return f"op {mine.at} ({mine.operator.name}): {found}"
             same.add(pair)
-        if (mine.reads, mine.writes, mine.module) != (theirs.reads, theirs.writes, theirs.module):
+        if _place(mine) != _place(theirs):
             return f"op {mine.at} ({mine.operator.name}) reads or writes other storages, or stands elsewhere"
     if len(graph.storages) != len(concrete.storages):
         return f"{len(graph.storages)} storages against {len(concrete.storages)}"
@@ -30,6 +30,10 @@ def difference(graph: OperatorGraph, concrete: OperatorGraph, sizes: Mapping[str
         if value(one.elements) != value(two.elements) or lives[0] != lives[1]:
             return f"storage {index} differs in size or lifetime"
     return None
+
+
+def _place(node: OpNode) -> tuple[object, ...]:
+    return node.reads, node.writes, node.module, node.phase
 
 
 def _operator_difference(mine: Operator, theirs: Operator, value: Environment) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +15,20 @@ from torch import nn
 
 from graphs.errors import GraphError
 from graphs.expressions import Expr, evaluate
-from graphs.ir import ACTIVATION, BUFFER, INPUT, KV, WEIGHT, Operator, OpNode, Storage, TensorSpec
+from graphs.ir import (
+    ACTIVATION,
+    BACKWARD,
+    BUFFER,
+    FORWARD,
+    GRADIENT,
+    INPUT,
+    KV,
+    WEIGHT,
+    Operator,
+    OpNode,
+    Storage,
+    TensorSpec,
+)
 from graphs.tracing.masks import Masks
 from graphs.tracing.sizes import SizeReader
 from graphs.tracing.torch_private import (
@@ -21,6 +36,8 @@ from graphs.tracing.torch_private import (
     TorchDispatchMode,
     is_fake,
     mapped_tensors,
+    next_sequence,
+    running_backward,
     storage_key,
     with_real_tensors,
 )
@@ -82,10 +99,13 @@ class Recorder(TorchDispatchMode):
         self.nodes: list[OpNode] = []
         self.storages: list[_Live] = []
         self.modules: list[str] = [""]
-        self.phase = "forward"
+        self.phase = FORWARD
         self.paused = 0
         self._deadline = None if budget_s is None else time.thread_time() + budget_s
         self._module_stack = [0]
+        # (sequence number, module): from which differentiable op on which module runs
+        self._entries: list[tuple[int, int]] = [(0, 0)]
+        self._owner: dict[int, int] = {}
         self._storage_of: dict[int, int] = {}
         self._watch: dict[int, weakref.ref[Any]] = {}
         self._extents: dict[tuple[Expr, Expr], Expr] = {}
@@ -166,12 +186,16 @@ class Recorder(TorchDispatchMode):
             index = len(self.modules) if name else 0
             if name:
                 self.modules.append(name)
+            for parameter in child.parameters(recurse=False):
+                self._owner.setdefault(id(parameter), index)
 
             def enter(_m: nn.Module, _a: Any, index: int = index) -> None:
                 self._module_stack.append(index)
+                self._entries.append((next_sequence(), index))
 
             def leave(_m: nn.Module, _a: Any, _o: Any) -> None:
                 self._module_stack.pop()
+                self._entries.append((next_sequence(), self._module_stack[-1]))
 
             handles.append(child.register_forward_pre_hook(enter))
             handles.append(child.register_forward_hook(leave, always_call=True))
@@ -180,6 +204,16 @@ class Recorder(TorchDispatchMode):
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _module(self) -> int:
+        """The innermost running module; of an op of the backward pass the one that its forward op ran in."""
+        backward = running_backward() if self.phase == BACKWARD and len(self._module_stack) == 1 else None
+        if backward is None:
+            return self._module_stack[-1]
+        sequence, parameter = backward
+        if parameter is not None:
+            return self._owner.get(id(parameter), 0)
+        return self._entries[bisect_right(self._entries, sequence, key=lambda entry: entry[0]) - 1][1]
 
     # -- operands and nodes --
 
@@ -215,7 +249,7 @@ class Recorder(TorchDispatchMode):
         reads, writes = tuple(o.storage for o in inputs), tuple(o.storage for o in outputs)
         for index in (*reads, *writes):
             self.storages[index].last_used_at = at
-        self.nodes.append(OpNode(operator, reads, writes, self._module_stack[-1], at, self.phase))
+        self.nodes.append(OpNode(operator, reads, writes, self._module(), at, self.phase))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -231,6 +265,8 @@ class Recorder(TorchDispatchMode):
             given = list(_tensors((args, kwargs)))
         if is_free(name):
             return func(*args, **kwargs)
+        if name == "aten.slice_backward" and self._is_whole(*args):
+            return args[0]
         inputs = tuple(map(self.operand, given))
         out = func(*args, **kwargs)
         results = tuple(_tensors(out))
@@ -252,6 +288,10 @@ class Recorder(TorchDispatchMode):
             return custom(self._rules[call.name], call)
         rule = aten_rule(f"{call.name}.{func._overloadname}") or aten_rule(call.name)
         return rule(call) if rule else Canonical("unknown")
+
+    def _is_whole(self, grad: torch.Tensor, sizes: Any, dim: int, *_: Any) -> bool:
+        """Whether a slice left nothing out, as the `:` in x[:, 0]: torch sees that at a plain number only."""
+        return self.reader.size(grad.shape[dim]) is self.reader.size(sizes[dim])
 
     def _faked(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor if is_fake(tensor) else self._twin(tensor)
@@ -282,10 +322,38 @@ class Recorder(TorchDispatchMode):
         made = Canonical("kv_append", (("new", new.spec.elements),))
         self.add("aten.cat", made, inputs, (Operand(spec, cache.storage),))
 
+    # -- the end --
+
+    def gradients(self, module: nn.Module) -> None:
+        """Declare the gradients that a backward pass left, each by the name of its parameter."""
+        found = set()
+        for name, parameter in module.named_parameters():
+            if parameter.grad is not None:
+                found.add(self.register(parameter.grad, GRADIENT, name))
+        changed: dict[tuple[int, ...], Operator] = {}
+        for at, node in enumerate(self.nodes):
+            if found.isdisjoint((*node.reads, *node.writes)):
+                continue
+            marks = [storage in found for storage in (*node.reads, *node.writes)]
+            key = (id(node.operator), *marks)
+            if key not in changed:
+                changed[key] = _marked(node.operator, marks)
+            self.nodes[at] = replace(node, operator=changed[key])
+
     def finished(self) -> tuple[tuple[OpNode, ...], tuple[Storage, ...]]:
         """Nodes and storages; what is still alive lives to the end."""
         end = len(self.nodes)
         return tuple(self.nodes), tuple(live.closed(end) for live in self.storages)
+
+
+def _marked(operator: Operator, marks: list[bool]) -> Operator:
+    """The operator with the role of gradients where `marks`, over inputs and outputs, says so."""
+    specs = [
+        replace(spec, role=GRADIENT) if mark else spec
+        for spec, mark in zip((*operator.inputs, *operator.outputs), marks, strict=True)
+    ]
+    inputs = len(operator.inputs)
+    return replace(operator, inputs=tuple(specs[:inputs]), outputs=tuple(specs[inputs:]))
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -14,8 +14,10 @@ from torch import nn
 from graphs.errors import GraphError
 from graphs.expressions import Expr, as_expr, evaluate
 from graphs.inputs import Example, Input, SymbolValue
-from graphs.ir import INPUT, KV, OperatorGraph, SizeSymbol
+from graphs.ir import BACKWARD, INPUT, KV, OperatorGraph, SizeSymbol
+from graphs.losses import SUM
 from graphs.tracing.composites import composites
+from graphs.tracing.loss import loss_of
 from graphs.tracing.recorder import DTYPE_NAMES, Recorder, TraceBudget, register_inputs, register_module
 from graphs.tracing.sizes import SizeReader
 from graphs.tracing.state import tensors_of
@@ -60,6 +62,7 @@ class Subject:
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     rules: Mapping[str, CustomRule] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = SUM  # what a training step derives; see `losses`
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,9 @@ def draw(
             kwargs, leaves = _prepared(subject, recorder, module, kwargs, sizes)
         register_inputs(recorder, leaves)
         leaves.clear()
-        with _explained(module), torch.no_grad(), composites(recorder), recorder.following(module), recorder:
-            out = module(*args, **kwargs)
+        run = _step if subject.phase == "train" else _call
+        with _explained(module), composites(recorder), recorder.following(module):
+            out = run(module, args, kwargs, recorder, subject.loss)
         del args, kwargs
         nodes, storages = recorder.finished()
         del out
@@ -110,6 +114,22 @@ def draw(
         provenance={"torch": torch.__version__, **subject.notes},
     )
     return Drawn(graph, bound)
+
+
+def _call(module: nn.Module, args: Any, kwargs: Any, recorder: Recorder, loss: str) -> Any:
+    """The recorded call; what it returns outlives it."""
+    with torch.no_grad(), recorder:
+        return module.eval()(*args, **kwargs)
+
+
+def _step(module: nn.Module, args: Any, kwargs: Any, recorder: Recorder, loss: str) -> None:
+    """The recorded call and the backward pass of its loss; what outlives them are gradients."""
+    module.train()
+    with torch.enable_grad(), recorder:
+        derived = loss_of(module(*args, **kwargs), loss, recorder)
+        recorder.phase = BACKWARD
+        derived.backward()
+    recorder.gradients(module)
 
 
 def first_that_runs(subject: Subject, examples: Sequence[Example], sizes: Mapping[str, int]) -> Example:
@@ -171,7 +191,7 @@ def _built(subject: Subject, mode: FakeTensorMode) -> nn.Module:
         if not all(is_fake(tensor) for tensor in (*module.parameters(), *module.buffers())):
             with with_real_tensors():
                 module = faked(module, mode)
-        return module.eval()
+        return module
 
 
 @contextmanager

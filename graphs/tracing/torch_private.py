@@ -34,6 +34,8 @@ __all__ = [
     "is_fake",
     "mapped_tensors",
     "new_symbol",
+    "next_sequence",
+    "running_backward",
     "storage_key",
     "tracing_context",
     "with_real_tensors",
@@ -108,6 +110,20 @@ def storage_key(tensor: torch.Tensor) -> tuple[int, torch.UntypedStorage]:
     """An id that all views of one allocation share while it lives, and the storage object itself."""
     storage = tensor.untyped_storage()
     return storage._cdata, storage
+
+
+def next_sequence() -> int:
+    """The sequence number that the next differentiable op of this thread gets."""
+    number: int = torch._C._autograd._get_sequence_nr()
+    return number
+
+
+def running_backward() -> tuple[int, torch.Tensor | None] | None:
+    """Sequence number of the autograd node that runs now, and the parameter it accumulates into, if any."""
+    node = torch._C._current_autograd_node()
+    if node is None:
+        return None
+    return node._sequence_nr(), getattr(node, "variable", None)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from graphs.layers import KeyValue, PreNormBlock, step_mask
 
 FAMILY = "decoder"
 PHASES = ("forward", "prefill", "decode")
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "gpt2": {

@@ -22,6 +22,7 @@ from graphs.layers import Attention, GatedMLP, KeyValue, RMSNorm, Rotary, step_m
 
 FAMILY = "decoder"
 PHASES = ("forward", "prefill", "decode")
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "llama-2-7b": {

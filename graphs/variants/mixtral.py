@@ -23,6 +23,7 @@ from graphs.layers import ACTIVATIONS, Attention, KeyValue, RMSNorm, Rotary, gro
 
 FAMILY = "moe"
 PHASES = ("forward", "prefill", "decode")
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "mixtral-8x7b": {

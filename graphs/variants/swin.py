@@ -22,6 +22,7 @@ from graphs.layers import MLP
 
 FAMILY = "vision"
 PHASES = ("forward",)
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "swin-t": {

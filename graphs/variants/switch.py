@@ -21,6 +21,7 @@ from graphs.variants.t5 import example as dense_example
 
 FAMILY = "moe"
 PHASES = ("forward", "prefill", "decode")
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "switch-base-8": {

@@ -23,6 +23,7 @@ from graphs.variants.mixtral import SparseMLP
 
 FAMILY = "encoder-decoder"
 PHASES = ("forward", "prefill", "decode")
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "t5-small": {

@@ -20,6 +20,7 @@ from graphs.layers import PreNormBlock
 
 FAMILY = "vision"
 PHASES = ("forward",)
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "vit-b-16": {

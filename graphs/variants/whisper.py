@@ -24,6 +24,7 @@ from graphs.layers import MLP, Attention, KeyValue, step_mask
 
 FAMILY = "audio"
 PHASES = ("forward", "prefill", "decode")
+LOSS = "cross_entropy"
 # fmt: off
 CONFIGS = {
     "whisper-tiny": {

@@ -71,6 +71,19 @@ def _convolution(call: Call) -> Canonical:
     return Canonical("conv", _dims(groups, m, n, k), attributes)
 
 
+def _convolution_backward(call: Call) -> Canonical:
+    """Gradients of data and weight are a product of the forward's size each; that of the bias sums."""
+    grad, data, weight = (operand.shape for operand in call.inputs[:3])
+    transposed, groups, wanted = bool(call.arguments[7]), int(call.arguments[9]), call.arguments[10]
+    products = int(wanted[0]) + int(wanted[1])
+    narrow = data if transposed else grad
+    m = product((narrow[0], *narrow[2:]))
+    n, k = weight[0] // groups, product(weight[1:])
+    if not products:
+        return Canonical("reduce", (("rows", grad[1]), ("cols", grad[0] * product(grad[2:]))), inputs=(0,))
+    return Canonical("conv", _dims(groups * products, m, n, k), (("groups", str(groups)),))
+
+
 def gemm_work(operator: Operator) -> Work:
     """2*b*m*n*k FLOP; operands read once, the result written once; a bias adds one per output element."""
     b, m, n, k = (operator.dim(name) for name in "bmnk")
@@ -104,6 +117,7 @@ ATEN = {
     "aten.mv": _mv,
     "aten.dot": _dot,
     "aten.convolution": _convolution,
+    "aten.convolution_backward": _convolution_backward,
     "hwsim.grouped_linear": _grouped_linear,
 }
 RULES = {"gemm": gemm_work, "conv": gemm_work, "grouped_gemm": grouped_gemm_work}

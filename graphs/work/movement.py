@@ -105,6 +105,23 @@ def _index_put(call: Call) -> Canonical:
     return _placed(call, product(index.shape) * product(whole), product(target.shape[last + 1 :]), adds=adds)
 
 
+def _embedding_backward(call: Call) -> Canonical:
+    """Rows added into a table of zeros, which is written whole."""
+    run = product(call.outputs[0].shape[1:])
+    dims = (("rows", product(call.inputs[1].shape)), ("run", run))
+    return Canonical("scatter", dims, (("adds", "yes"), ("copies", "yes")))
+
+
+def _picked_losses(call: Call) -> Canonical:
+    """The log-probability of each row's target."""
+    return _picked(call.inputs[0], product(call.inputs[1].shape), number(1))
+
+
+def _placed_losses(call: Call) -> Canonical:
+    """Zeros but at each row's target: the log-probabilities give only the shape."""
+    return Canonical("copy", inputs=(0, 2))
+
+
 def copy_work(operator: Operator) -> Work:
     """Bytes in and bytes out, no arithmetic."""
     return Work(
@@ -148,6 +165,10 @@ def unknown_work(operator: Operator) -> Work:
 
 
 _COPIES = (
+    "_adaptive_avg_pool2d_backward", "avg_pool2d_backward", "diagonal_backward",
+    "max_pool2d_with_indices_backward", "reflection_pad1d_backward", "reflection_pad2d_backward",
+    "replication_pad1d_backward", "replication_pad2d_backward", "select_backward", "slice_backward",
+    "unfold_backward", "value_selecting_reduction_backward",
     "_to_copy", "bincount", "block_diag", "cat", "channel_shuffle", "clone", "col2im", "constant_pad_nd",
     "contiguous", "copy", "diag_embed", "flip", "im2col", "one_hot", "pad", "pixel_shuffle",
     "pixel_unshuffle", "reflection_pad1d", "reflection_pad2d", "repeat", "repeat_interleave",
@@ -164,6 +185,11 @@ ATEN: dict[str, Callable[[Call], Canonical]] = {
     "aten._embedding_bag": _embedding,
     "aten.gather": _gather_elements,
     "aten.take": _gather_elements,
+    "aten.embedding_dense_backward": _embedding_backward,
+    "aten.nll_loss_forward": _picked_losses,
+    "aten.nll_loss2d_forward": _picked_losses,
+    "aten.nll_loss_backward": _placed_losses,
+    "aten.nll_loss2d_backward": _placed_losses,
 }
 ATEN |= {
     f"aten.{name}{suffix}": rule

@@ -37,6 +37,10 @@ COSTS: dict[str, tuple[int, int]] = {
     "bitwise_right_shift": (1, 0), "gelu_backward": (12, 2), "silu_backward": (6, 2),
     "threshold_backward": (1, 0), "tanh_backward": (2, 0), "sigmoid_backward": (2, 0),
     "native_dropout": (3, 0), "native_dropout_backward": (2, 0),
+    "elu_backward": (3, 1), "glu_backward": (6, 2), "hardsigmoid_backward": (2, 0),
+    "hardswish_backward": (4, 0), "hardtanh_backward": (2, 0), "leaky_relu_backward": (2, 0),
+    "log_sigmoid_backward": (4, 2), "mish_backward": (8, 3), "softplus_backward": (3, 2),
+    "mse_loss_backward": (3, 0), "smooth_l1_loss_backward": (4, 0), "huber_loss_backward": (4, 0),
 }  # fmt: skip
 _CREATE = ("ones", "zeros", "full", "arange", "ones_like", "zeros_like", "full_like", "new_zeros", "new_ones",
            "new_full", "linspace", "eye", "scalar_tensor", "zero", "fill")  # fmt: skip

@@ -19,7 +19,10 @@ COSTS: dict[str, tuple[int, int, int]] = {
     "sort": (0, 0, 0),
     "pool": (1, 0, 0),
     "norm_backward": (14, 0, 1),
+    "rms_norm_backward": (9, 0, 0),  # gradients of data (the row's mean removed along it) and of the gain
     "softmax_backward": (4, 0, 0),
+    "log_softmax_backward": (3, 1, 0),
+    "loss": (3, 0, 0),  # difference, square or magnitude, sum
 }
 
 
@@ -61,6 +64,24 @@ def _layer_norm(call: Call) -> Canonical:
 def _rms_norm(call: Call) -> Canonical:
     made = _layer_norm(call)
     return Canonical("rms_norm", made.dims)
+
+
+def _norm_backward(call: Call) -> Canonical:
+    """Of (gradient, data, normalized shape, ...)."""
+    shape, width = call.inputs[1].shape, len(call.arguments[2])
+    rows, cols = product(shape[: len(shape) - width]), product(shape[len(shape) - width :])
+    kind = "rms_norm_backward" if "rms" in call.name else "norm_backward"
+    return Canonical(kind, (("rows", rows), ("cols", cols)))
+
+
+def _batch_norm_backward(call: Call) -> Canonical:
+    shape = call.inputs[1].shape
+    return Canonical("norm_backward", (("rows", shape[1]), ("cols", shape[0] * product(shape[2:]))))
+
+
+def _group_norm_backward(call: Call) -> Canonical:
+    shape, groups = call.inputs[1].shape, int(call.arguments[8])
+    return Canonical("norm_backward", (("rows", shape[0] * groups), ("cols", product(shape[1:]) // groups)))
 
 
 def _batch_norm(call: Call) -> Canonical:
@@ -120,6 +141,16 @@ ATEN: dict[str, Callable[[Call], Canonical]] = {
     "aten._softmax": _reduction("softmax", 1),
     "aten._safe_softmax": _reduction("softmax", 1),
     "aten._log_softmax": _reduction("log_softmax", 1),
+    "aten._softmax_backward_data": _reduction("softmax_backward", 2),
+    "aten._log_softmax_backward_data": _reduction("log_softmax_backward", 2),
+    "aten.native_layer_norm_backward": _norm_backward,
+    "aten._fused_rms_norm_backward": _norm_backward,
+    "aten.native_batch_norm_backward": _batch_norm_backward,
+    "aten.native_group_norm_backward": _group_norm_backward,
+    "aten.mse_loss": _reduction("loss", None),
+    "aten.smooth_l1_loss": _reduction("loss", None),
+    "aten.huber_loss": _reduction("loss", None),
+    "aten.binary_cross_entropy_with_logits": _reduction("loss", None),
     "aten.cumsum": _reduction("scan", 1),
     "aten.cumprod": _reduction("scan", 1),
     "aten.cummax": _reduction("scan", 1),

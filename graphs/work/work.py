@@ -53,7 +53,8 @@ class Work:
     `shape` says how engines see it: `gemm` (dims b m n k), `attention`, `conv` (gemm dims by im2col) or
     `stream`. `flop` is matrix work (2 per multiply-add), `vector_flop` elementwise arithmetic, `special_op`
     exp/tanh/rsqrt results; `reads`/`writes` are elements touched per operand, aligned with the operator's
-    inputs/outputs; `gather_run` is the contiguous run of a gather (0 = streaming).
+    inputs/outputs; `gather_run` is the contiguous run of a gather (0 = streaming). `executed` is what a
+    kernel has to do where that is more than the algorithm's `flop` (None: the same).
     """
 
     shape: str = "stream"
@@ -64,3 +65,8 @@ class Work:
     reads: tuple[Expr, ...] = ()
     writes: tuple[Expr, ...] = ()
     gather_run: Expr = ZERO
+    executed: Expr | None = None
+
+    @property
+    def flop_executed(self) -> Expr:
+        return self.flop if self.executed is None else self.executed

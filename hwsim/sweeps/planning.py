@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import product
 from typing import Any
 
@@ -14,6 +14,7 @@ from devices import device as find_device
 from devices import stack as find_stack
 from graphs.errors import GraphError
 from graphs.ir import OperatorGraph
+from graphs.workload import Training
 from hwsim.errors import HwsimError
 from hwsim.fitted import coefficients_for
 from hwsim.result import Estimate
@@ -30,7 +31,10 @@ from hwsim.tracing import trace
 
 CHUNK = 65_536  # points priced, sent and written together; a resumed sweep repeats at most these per process
 SOBOL_CHUNK = 262_144  # in a Sobol sequence only many points together have sizes in common
-STRUCTURAL = ("stack.attention_kernel", "stack.graph_capture", "stack.passes")
+STRUCTURAL = (
+    *("stack.attention_kernel", "stack.graph_capture", "stack.passes"),
+    *(f"train.{field.name}" for field in fields(Training)),
+)
 Tracer = Callable[[Sequence[tuple[str, str]]], list[OperatorGraph]]
 Refused = (HwsimError, GraphError, DeviceError)
 
