@@ -17,10 +17,11 @@ from reports.table import plain_table
 
 
 def models_table(entries: Iterable[VariantEntry]) -> RenderableType:
-    """Name, family, dtype and phases of each model."""
-    table = plain_table("model", "family", "dtype", "phases")
+    """Name, family, dtype and phases of each model; what runs forward can be trained, which needs no column."""
+    table = plain_table("model", "family", "dtype", "phases besides train")
     for entry in entries:
-        table.add_row(Text(entry.name), entry.family, str(entry.config["dtype"]), ", ".join(entry.phases))
+        phases = ", ".join(phase for phase in entry.phases if phase != "train")
+        table.add_row(Text(entry.name), entry.family, str(entry.config["dtype"]), phases)
     return table
 
 

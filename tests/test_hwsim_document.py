@@ -13,7 +13,7 @@ CONTRACT = {
     "schema": None,
     "model": None,
     "device": None,
-    "workload": {"phase", "sizes", "dtype", "stack", "parallel"},
+    "workload": {"phase", "sizes", "dtype", "stack", "parallel", "training"},
     "latency_s": {"value", "low", "high"},
     "breakdown_s": {"compute", "memory", "overhead", "communication", "power"},
     "energy_j": {"value", "dynamic", "static", "by"},

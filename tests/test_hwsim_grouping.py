@@ -54,6 +54,6 @@ def test_no_rows_give_no_groups() -> None:
 
 def test_an_unknown_grouping_is_refused_with_the_near_one() -> None:
     with pytest.raises(
-        HwsimError, match=r"cannot group by 'modul'; use op, kind, module; did you mean 'module'"
+        HwsimError, match=r"cannot group by 'modul'; use op, kind, module, phase; did you mean 'module'"
     ):
         group_rows(ROWS, "modul")
