@@ -17,8 +17,8 @@ from reports.table import plain_table
 
 
 def models_table(entries: Iterable[VariantEntry]) -> RenderableType:
-    """Name, family, dtype and phases of each model; what runs forward can be trained, which needs no column."""
-    table = plain_table("model", "family", "dtype", "phases besides train")
+    """Name, family, dtype and phases of each model; what runs forward also trains."""
+    table = plain_table("model", "family", "dtype", "phases")
     for entry in entries:
         phases = ", ".join(phase for phase in entry.phases if phase != "train")
         table.add_row(Text(entry.name), entry.family, str(entry.config["dtype"]), phases)
