@@ -98,6 +98,11 @@ class Storage:
     name: str = ""
 
 
+def module_template(path: str) -> str:
+    """A module path with list positions replaced by `*`."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeSymbol:
     """A size left open: default (over other symbols), range, and how the trace obtained it."""
@@ -142,7 +147,7 @@ class OperatorGraph:
     @cached_property
     def templates(self) -> tuple[str, ...]:
         """Module path of each module with list positions replaced by `*`, aligned with `modules`."""
-        return tuple(re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", path) for path in self.modules)
+        return tuple(module_template(path) for path in self.modules)
 
     def symbol(self, name: str) -> SizeSymbol | None:
         return next((s for s in self.symbols if s.name == name), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from graphs.expressions import Expr, number, product
 from graphs.ir import Operator
@@ -65,6 +66,14 @@ def _dimension(call: Call, operand: Operand) -> int:
 def _embedding(call: Call) -> Canonical:
     table, index = call.inputs[0], call.inputs[1]
     return _picked(table, product(index.shape), product(table.shape[1:]))
+
+
+def _lookup_sum(call: Call) -> Canonical:
+    table, index = call.inputs[0], call.inputs[1]
+    return Canonical(
+        "lookup_sum",
+        (("rows", product(index.shape)), ("run", product(table.shape[1:])), ("table", table.spec.elements)),
+    )
 
 
 def _gather_elements(call: Call) -> Canonical:
@@ -145,6 +154,15 @@ def gather_work(operator: Operator) -> Work:
     return Work(gather_run=run, reads=reads, writes=tuple(spec.elements for spec in operator.outputs))
 
 
+def lookup_sum_work(operator: Operator) -> Work:
+    """A gather whose rows are summed as they come, each with its weight.
+
+    One multiply-add per element read, which no machine's vector lanes need as long for as its memory, so that
+    it counts as work and takes no time of its own.
+    """
+    return replace(gather_work(operator), flop=2 * operator.dim("rows") * operator.dim("run"))
+
+
 def scatter_work(operator: Operator) -> Work:
     """The touched rows written, and read before when they are added to; indices and sources once."""
     rows, run = operator.dim("rows"), operator.dim("run")
@@ -183,6 +201,7 @@ ATEN: dict[str, Callable[[Call], Canonical]] = {
     "aten._unsafe_index": _index,
     "aten.embedding": _embedding,
     "aten._embedding_bag": _embedding,
+    "hwsim.lookup_sum": _lookup_sum,
     "aten.gather": _gather_elements,
     "aten.take": _gather_elements,
     "aten.embedding_dense_backward": _embedding_backward,
@@ -205,6 +224,7 @@ RULES = {
     "copy": copy_work,
     "kv_append": kv_append_work,
     "gather": gather_work,
+    "lookup_sum": lookup_sum_work,
     "scatter": scatter_work,
     "unknown": unknown_work,
 }

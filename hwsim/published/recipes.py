@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from graphs.expressions import evaluate
-from graphs.ir import WEIGHT, OperatorGraph
+from graphs.ir import WEIGHT, OperatorGraph, Storage, module_template
 from graphs.workload import dtype_bits
 from hwsim.errors import HwsimError
 from hwsim.estimating import bind, estimate
@@ -63,15 +63,24 @@ def _counting(name: str) -> Take:
     return Take(tolerance=COUNT, of=of)
 
 
+def _weights(run: Run) -> list[Storage]:
+    """Weights of the model, or of the modules in one template; a shared weight once."""
+    named = [one for one in _graph(run).storages if one.role == WEIGHT and one.name]
+    return [one for one in named if inside(module_template(one.name.rpartition(".")[0]), run.within)]
+
+
 def _parameters(run: Run) -> float:
-    return float(_graph(run).parameters)
+    return (
+        float(sum(float(one.elements.value or 0) for one in _weights(run)))
+        if run.within
+        else float(_graph(run).parameters)
+    )
 
 
 def _weight_bytes(run: Run) -> float:
-    """Parameters in the dtype of `weights`, else in their own; a shared weight once."""
-    weights = [s for s in _graph(run).storages if s.role == WEIGHT and s.name]
-    width = [dtype_bits(run.weights or run.dtype or s.dtype) / 8 for s in weights]
-    return float(sum(float(s.elements.value or 0) * w for s, w in zip(weights, width, strict=True)))
+    """Parameters in the dtype of `weights`, else in their own."""
+    width = {one.dtype: dtype_bits(run.weights or run.dtype or one.dtype) / 8 for one in _weights(run)}
+    return float(sum(float(one.elements.value or 0) * width[one.dtype] for one in _weights(run)))
 
 
 def _estimated(name: str, tolerance: float) -> Take:

@@ -1,0 +1,76 @@
+"""Compressed and token-reducing models run for real at a small size and are counted as torch counts them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from graphs import catalog
+from graphs.layers import materialise
+from graphs.lookups import lookup_sum
+from graphs.variants.token_reduction import merge, schedule
+from tests.graph_checks import flop, shrunken
+
+pytestmark = pytest.mark.needs_torch
+SIZES = {"batch": 2, "seq": 40, "text": 5, "context": 3}
+ENCODER: dict[str, Any] = {"hidden": 32, "head_dim": 8, "vocab": 50}
+IMAGE: dict[str, Any] = {"hidden": 32, "heads": 2, "side": 64}
+SMALL: dict[str, dict[str, Any]] = {
+    "memoryformer-tiny": {"layers": 2, "hidden": 32, "heads": 2, "tau": 4, "vocab": 50},
+    "pythia-70m": {"layers": 2, "hidden": 32, "heads": 2, "vocab": 50},
+    "axformer-bert-hard": {"heads": [4, 0, 2], "neurons": [64, 32, 0], "hard": [2], "keep": 8, **ENCODER},
+    "tome-deit-s-r13": {"layers": 3, "merged": 3, **IMAGE},
+    "fastv-13b-r50": {
+        "tower_layers": 1, "tower_hidden": 16, "tower_heads": 2, "side": 56, "layers": 3, "hidden": 32,
+        "heads": 2, "intermediate": 48, "vocab": 50,
+    },
+    "tinybert-4": {"heads": [4, 4], "neurons": [48, 48], **ENCODER},
+    "dynamic-deit-s": {"layers": 4, "after": [1, 2], **IMAGE},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_model_runs_learns_and_costs_what_torch_counts(name: str) -> None:
+    entry = catalog.find(name)
+    config, module = {**entry.config, **SMALL[name]}, catalog.load(entry)
+    torch.manual_seed(0)
+    model = module.build(config).eval()
+    args, kwargs = materialise(module.example(config, "forward"), SIZES, torch.float32)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        out = model(*args, **kwargs)
+    logits = out[0] if isinstance(out, tuple) else out
+    assert logits.isfinite().all()
+    logits.square().mean().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    graph = shrunken(name, "forward", **SMALL[name])
+    sizes = {symbol.name: SIZES[symbol.name] for symbol in graph.symbols}
+    assert flop(graph, sizes) == counter.get_total_flops()
+
+
+def test_a_sum_of_lookups_is_the_weighted_sum_of_rows() -> None:
+    table = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(4, 2, dtype=torch.float64, requires_grad=True)
+    index = torch.randint(0, 7, (4, 2))
+    expected = (table[index] * weight[..., None]).sum(1)
+    torch.testing.assert_close(lookup_sum(table, index, weight), expected)
+    assert torch.autograd.gradcheck(lambda t, w: lookup_sum(t, index, w), (table, weight))
+
+
+def test_merging_keeps_the_weighted_sum_the_class_token_and_the_count() -> None:
+    torch.manual_seed(1)
+    x, size = torch.randn(2, 9, 4), torch.rand(2, 9, 1) + 0.5
+    merged, sizes = merge(x, size, torch.randn(2, 9, 3), 2)
+    assert merged.shape == (2, 7, 4)
+    torch.testing.assert_close((merged * sizes).sum(1), (x * size).sum(1))
+    torch.testing.assert_close(sizes.sum(1), size.sum(1))
+    torch.testing.assert_close(merged[:, 0], x[:, 0])
+
+
+def test_a_schedule_never_merges_more_than_half() -> None:
+    assert schedule(197, 12, 13) == [13] * 12
+    assert schedule(197, 12, 16) == [16] * 11 + [10]
+    assert 197 - sum(schedule(197, 24, 7)) == 29
