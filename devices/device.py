@@ -17,7 +17,7 @@ from devices.errors import DeviceError
 Quantity = float | NDArray[np.float64]
 Kind = Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
 Engine = Literal["simt", "systolic", "cpu", "spatial"]
-Dataflow = Literal["ws", "os", "is", "rs"]
+Dataflow = Literal["ws", "os", "is", "rs", "any"]
 # `switch` and `full` reach every device in one hop, `bridge` joins a pair, `host` leads to the CPU.
 Topology = Literal["switch", "full", "cube_mesh", "ring", "torus2d", "torus3d", "bridge", "dragonfly", "host"]
 

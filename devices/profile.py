@@ -72,7 +72,7 @@ class ArrayProfile(Group):
     rows: Count
     columns: Count
     count: Count = 1
-    dataflow: Literal["ws", "os", "is", "rs"]
+    dataflow: Literal["ws", "os", "is", "rs", "any"]
     macs_per_pe_per_cycle: Count = 1
     source: Source
 

@@ -234,8 +234,9 @@ class Evaluator:
             }
             for name, amount in found.items():
                 out[name][index] = np.broadcast_to(amount, (len(index), 1))[:, 0]
-            for position, candidate in zip(index, choice.index[:, 0], strict=True):
-                labels[position] = one.names[candidate]
+            for at, (position, candidate) in enumerate(zip(index, choice.index[:, 0], strict=True)):
+                parts = (one.names[candidate], one.tiling.text(at) if one.tiling else "")
+                labels[position] = ", ".join(part for part in parts if part)
         between = (totals.latency_s - self.table.counts @ out["seconds"]) / max(1, self.table.kernels)
         out["energy_j"] += machine.static_w * (out["seconds"] + between)
         return RowValues(**out, choice=tuple(labels))

@@ -97,8 +97,14 @@ class Fitted:
         return {key: np.concatenate(parts) for key, parts in found.items()}
 
 
-def fit(samples: Sequence[Sample], start: Mapping[Key, float], *, iterations: int = 25) -> Fitted:
-    """Robust least squares over log errors, from `start`; its keys are what is free."""
+def fit(
+    samples: Sequence[Sample],
+    start: Mapping[Key, float],
+    *,
+    iterations: int = 25,
+    held: Mapping[Key, float] | None = None,
+) -> Fitted:
+    """Robust least squares over log errors, from `start`, whose keys are free; `held` values are not."""
     from scipy.optimize import least_squares
 
     keys = list(start)
@@ -107,8 +113,12 @@ def fit(samples: Sequence[Sample], start: Mapping[Key, float], *, iterations: in
     begin = np.clip(np.log([start[key] for key in keys]), bottom + 0.01, top - 0.01)
     memory: dict[tuple[int, bytes], Array] = {}
 
+    def at(x: Array) -> Fitted:
+        free = {key: float(np.exp(v)) for key, v in zip(keys, x, strict=True)}
+        return Fitted({**(held or {}), **free}, samples)
+
     def residuals(x: Array) -> Array:
-        made = Fitted({key: float(np.exp(v)) for key, v in zip(keys, x, strict=True)}, samples)
+        made = at(x)
         parts = []
         for index, one in enumerate(samples):
             chosen = made.of(one.device)
@@ -122,7 +132,7 @@ def fit(samples: Sequence[Sample], start: Mapping[Key, float], *, iterations: in
         residuals, begin, loss="soft_l1", f_scale=SCALE / np.sqrt(200), bounds=(bottom, top), diff_step=STEP,
         max_nfev=iterations, x_scale=0.3,
     )  # fmt: skip
-    return Fitted({key: float(np.exp(v)) for key, v in zip(keys, found.x, strict=True)}, samples)
+    return at(found.x)
 
 
 def _top(name: str) -> float:

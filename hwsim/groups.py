@@ -16,6 +16,7 @@ from graphs.work.work import ZERO
 from hwsim.candidates import Candidates, Choice
 from hwsim.engines import engine
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows
+from hwsim.engines.tiling import Tiling
 from hwsim.machine import Machine
 from hwsim.optable import NEVER, OpTable
 from hwsim.stacked import Stacked
@@ -42,6 +43,7 @@ class Priced:
     dram_bytes: Array
     onchip_bytes: Array
     names: tuple[str, ...]
+    tiling: Tiling | None
 
 
 class Group:
@@ -85,7 +87,10 @@ class Group:
         )
         dram = dram + demand.extra_dram
         candidates = Candidates(
-            compute=np.maximum(demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes), vector_s),
+            compute=np.maximum(
+                np.maximum(demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes), vector_s),
+                demand.feed / machine.onchip_byte_per_s,
+            ),
             onchip_s=np.maximum(
                 demand.onchip / machine.onchip_byte_per_s, demand.busiest / machine.unit_byte_per_s
             ),
@@ -104,8 +109,9 @@ class Group:
             flops=self._flop(values),
             core_j=core_j,
             dram_bytes=dram,
-            onchip_bytes=moved,
+            onchip_bytes=np.maximum(moved, demand.feed.min(axis=0)),
             names=demand.labels,
+            tiling=demand.tiling,
         )
 
     def _demand(self, values: Environment, machine: Machine, moved: Array) -> tuple[Demand, Array | float]:

@@ -183,11 +183,17 @@ def test_a_systolic_product_is_folds_times_cycles(tmp_path: Path) -> None:
     assert result.latency_s == pytest.approx((4 * 100 + 46) * cycle)
 
 
-def test_a_systolic_product_of_few_columns_deals_its_rows(tmp_path: Path) -> None:
-    """48 columns are 3 folds, which 2 arrays share badly; halving the rows is better: 2 x 3 x 50 + 46."""
-    result = price(gemm_graph(), toy(tmp_path, "systolic"), FAST_MEMORY, b=1, m=100, n=48, k=32)
-    assert result.latency_s == pytest.approx((6 * 50 + 46) * 1.024e-9)
-    assert result.ops[0].choice == "ws, rows dealt"
+def test_folds_that_arrays_share_badly_are_cut_in_halves(tmp_path: Path) -> None:
+    """48 columns and 16 of depth are 3 folds, 2 rounds on 2 arrays; 6 halves of 50 rows are 3 rounds."""
+    result = price(gemm_graph(), toy(tmp_path, "systolic"), FAST_MEMORY, b=1, m=100, n=48, k=16)
+    assert result.latency_s == pytest.approx((3 * 50 + 46) * 1.024e-9)
+    assert result.ops[0].choice.startswith("ws, rows in 2, tile ")
+
+
+def test_products_of_a_batch_share_the_arrays(tmp_path: Path) -> None:
+    """Five products of one fold each are 3 rounds of 100 rows on 2 arrays, in halves 5 of 50."""
+    result = price(gemm_graph(), toy(tmp_path, "systolic"), FAST_MEMORY, b=5, m=100, n=16, k=16)
+    assert result.latency_s == pytest.approx((5 * 50 + 46) * 1.024e-9)
 
 
 def test_systolic_attention_is_a_product_for_scores_and_one_for_values(tmp_path: Path) -> None:
@@ -250,7 +256,18 @@ def test_a_gather_of_short_runs_fetches_whole_granules(engine: str, tmp_path: Pa
     assert result.dram_bytes == pytest.approx(rows * (64 + 4 + 4))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["systolic", "spatial"])
+def test_a_tiling_is_searched_under_the_buffer(engine: str, tmp_path: Path) -> None:
+    """Half of 1 MB holds a tile of sums 256 x 405 with 32 of depth of each operand: of 2000 x 2000 that are
+    8 x 5 tiles, so the left operand streams 5 times, the right one 8 times.
+    """
+    result = price(gemm_graph(), toy(tmp_path, engine), b=1, m=2000, n=2000, k=2000)
+    assert (256 * 405 * 4 + (256 + 405) * 32 * 4) < 5e5 < (256 * 406 * 4 + (256 + 406) * 32 * 4)
+    assert result.dram_bytes == pytest.approx((5 + 8 + 1) * 16e6)
+    assert result.ops[0].choice.endswith("tile 256x32x405, sums stay")
+
+
+@pytest.mark.parametrize("engine", ["simt", "cpu"])
 def test_operands_larger_than_the_chip_are_read_again(engine: str, tmp_path: Path) -> None:
     """Two operands of 2000 x 2000 x 4 B = 16 MB and a buffer of 1 MB, half of it for a block: one stays
     in 32 pieces and the other streams past each, or partial sums stay in a square of side sqrt(5e5 / 4) and

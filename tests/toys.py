@@ -79,7 +79,7 @@ IDEAL = {
     "query_half_tile": 0.0, "panel_half_rows": 0.0, "lane_matrix_efficiency": 1.0,
     "lane_tile_half_reuse": 0.0, "lane_k_prologue": 0.0, "core_energy_scale": 1.0, "cluster_sharing": 1.0,
     "reduction_slowdown": 1.0, "board_compute_scale": 1.0,
-    "board_memory_scale": 1.0,
+    "board_memory_scale": 1.0, "fill_share": 1.0,
 }  # fmt: skip
 NO_SOFTWARE = Stack(
     id="none", dispatch_s=0.0, launch_s=0.0, graph_capture=True, passes=(), attention_kernel="flash",

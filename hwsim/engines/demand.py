@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from hwsim.engines.tiling import Tiling
 
 Array = NDArray[np.float64]
 
@@ -67,7 +70,8 @@ class Demand:
 
     `matrix`: FLOP at nominal peak the matrix unit is busy for (waves, padding and tile efficiency included);
     `executed`: FLOP truly executed; `onchip`: bytes through the shared on-chip level; `busiest`: bytes
-    through the unit with the most of them. `extra_dram` [R, U] are DRAM bytes beyond the operands themselves,
+    through the unit with the most of them; `feed`: bytes between buffer and arrays while these compute.
+    `extra_dram` [R, U] are DRAM bytes beyond the operands themselves,
     the same for every candidate: else a faster DRAM could invite a candidate that spends more energy, and
     throttling slow it down.
     """
@@ -78,6 +82,8 @@ class Demand:
     busiest: Array
     extra_dram: Array
     labels: tuple[str, ...]
+    feed: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
+    tiling: Tiling | None = None  # under the buffer, the same for every candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwsim.engines.blocking import reread_byte
 from hwsim.engines.demand import AttentionRows, Demand, GemmRows, StreamRows, Structure
 from hwsim.engines.simt import visible_keys
+from hwsim.engines.tiling import best_tiling
 
 # Which GEMM dims lie along array rows and columns: outputs, or a reduction along one side.
 MAPPINGS = (("m", "n"), ("n", "m"), ("k", "n"), ("k", "m"))
@@ -19,7 +19,7 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
     r, c, count = machine.array_rows, machine.array_columns, machine.array_count
     left, right = rows.b * rows.m * rows.k * rows.left_byte, rows.b * rows.k * rows.n * rows.right_byte
     out = rows.b * rows.m * rows.n * rows.out_byte
-    matrix, onchip = [], []
+    matrix, feed = [], []
     for down, across in MAPPINGS:
         (third,) = set(sizes) - {down, across}
         folds_down, folds_across = np.ceil(sizes[down] / r), np.ceil(sizes[across] / c)
@@ -32,14 +32,17 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
         left_again = again["n"] if "n" in (down, across) else 1.0
         right_again = again["m"] if "m" in (down, across) else 1.0
         out_again = np.ceil(rows.k / r) if down == "k" else 1.0
-        onchip.append(left * left_again + right * right_again + out * out_again)
+        feed.append(left * left_again + right * right_again + out * out_again)
+    tiles = best_tiling(rows, machine.onchip_byte)
     return Demand(
         matrix=np.stack(matrix),
         executed=exact[None],
-        onchip=np.stack(onchip),
+        onchip=np.zeros((1, 1, 1)),
         busiest=np.zeros((1, 1, 1)),
-        extra_dram=reread_byte(rows, machine.onchip_byte),
+        extra_dram=tiles.reread_byte,
         labels=tuple(f"{down} by {across}" for down, across in MAPPINGS),
+        feed=np.stack(feed),
+        tiling=tiles,
     )
 
 
@@ -54,10 +57,11 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
     return Demand(
         matrix=first.matrix + second.matrix,
         executed=first.executed + second.executed,
-        onchip=first.onchip + second.onchip,
+        onchip=first.onchip,
         busiest=first.busiest,
         extra_dram=spilled,
         labels=first.labels,
+        feed=first.feed + second.feed,
     )
 
 

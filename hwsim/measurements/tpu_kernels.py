@@ -14,8 +14,9 @@ TITLE = "TPU kernels: op, M, K, N or shape and elements, duration_us_avg"
 NEEDS = frozenset(("device", "op", "M", "K", "N", "shape", "elements", "dtype"))
 TARGETS = ("duration_us_avg",)
 KERNEL = Protocol(
-    timing="kernel", statistic="mean of 10 or 20", warm=True,
-    source="kernel durations of a profiler; a kernel alone runs again and again on the same data",
+    timing="kernel", statistic="mean of 10 or 20", warm=False,
+    source="kernel durations of a profiler; operands of a kernel alone come from HBM and results go there, "
+    "as nothing is kept in software-managed memory from one run to the next",
 )  # fmt: skip
 # the source infers a v4 from the clock; operands are written f16, which is bf16 there
 DEVICES = {"Google TPU, generation unnamed (1.05 GHz tick inferred, TPU v4-like)": "tpu-v4"}
