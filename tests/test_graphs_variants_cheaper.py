@@ -28,6 +28,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "tower_layers": 1, "tower_hidden": 16, "tower_heads": 2, "side": 56, "layers": 3, "hidden": 32,
         "heads": 2, "intermediate": 48, "vocab": 50,
     },
+    **{
+        name: {
+            "layers": 2, "hidden": 64, "heads": 2, "head_dim": 16, "intermediate": 48, "groups": 8,
+            "shared": 3, "routed": 2, "vocab": 50,
+        }
+        for name in ("mohd-355m-half", "mohd-355m-half-masked")
+    },
     "tinybert-4": {"heads": [4, 4], "neurons": [48, 48], **ENCODER},
     "dynamic-deit-s": {"layers": 4, "after": [1, 2], **IMAGE},
 }  # fmt: skip
