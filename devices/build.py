@@ -60,6 +60,7 @@ def build(id: str, profile: DeviceProfile) -> Device:
         carbon=_carbon(profile),
         architecture=profile.architecture,
         die_area_mm2=profile.die_area,
+        form=profile.form,
         date=profile.date,
         aliases=profile.aliases,
         sources=sources,
@@ -99,7 +100,7 @@ def _memory(
 ) -> Memory:
     levels = {}
     for name, level in _levels(profile).items():
-        bandwidth = level.bandwidth
+        bandwidth: Quantity | None = level.bandwidth
         if bandwidth is None:
             bandwidth = derived_bandwidth(profile.engine, name, compute)
             if bandwidth is not None:

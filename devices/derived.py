@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devices.device import Compute
+from devices.device import Compute, Quantity
 
 # Bytes per clock and unit.
 # simt l1: shared memory of NVIDIA SMs since Volta, 32 banks x 4 B (CUDA programming guide).
@@ -21,13 +21,13 @@ _BYTE_PER_CLOCK = {
 _ARRAY_BYTE_IN, _ARRAY_BYTE_OUT = 2.0, 4.0
 
 
-def derived_bandwidth(engine: str, level: str, compute: Compute) -> float | None:
+def derived_bandwidth(engine: str, level: str, compute: Compute) -> Quantity | None:
     """Bytes per second of an on-chip level of the whole device; None where there is no rule."""
     clock = compute.boost_clock_hz or compute.clock_hz
     if (engine, level) in _BYTE_PER_CLOCK:
-        return float(_BYTE_PER_CLOCK[engine, level] * compute.units * clock)
+        return _BYTE_PER_CLOCK[engine, level] * compute.units * clock
     if compute.array is not None and level in ("l1", "l2"):
         array = compute.array
         per_clock = array.count * (array.rows * _ARRAY_BYTE_IN + array.columns * _ARRAY_BYTE_OUT)
-        return float(per_clock * compute.clock_hz)
+        return per_clock * compute.clock_hz
     return None

@@ -149,7 +149,7 @@ class Device:
     vendor: str
     generation: str
     year: int | None
-    process_nm: float | None
+    process_nm: Quantity | None
     engine: Engine
     compute: Compute
     memory: Memory
@@ -160,6 +160,7 @@ class Device:
     carbon: Carbon = Carbon()
     architecture: str = ""
     die_area_mm2: float | None = None
+    form: Literal["chip", "block"] = "chip"
     date: str = ""
     aliases: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -37,6 +37,18 @@ def op_energy(technology: Technology, group: str) -> dict[str, float]:
     }
 
 
+def op_exponent() -> float:
+    """Energy of an operation goes with (node / node)^this."""
+    exponent: float = _table()["component"]["scaling"]["op_exponent"]
+    return exponent
+
+
+def sram_exponent() -> float:
+    """As `op_exponent`, for a byte of on-chip memory."""
+    exponent: float = _table()["component"]["scaling"]["sram_exponent"]
+    return exponent
+
+
 def special_energy(technology: Technology) -> float:
     """Joules per transcendental result."""
     factor: float = _table()["board"][technology.engine]["special"]

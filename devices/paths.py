@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from devices.derived import derived_bandwidth
 from devices.device import DTYPES, Device, Quantity
+from devices.energy import op_exponent, sram_exponent
 from devices.errors import DeviceError, near
 from devices.quantity import parse_quantity
 
 _PROSE = {"sources", "conflicts", "notes", "aliases", "label", "source", "date"}
+_SIDES = ("rows", "columns", "count")
 _LEVELS = ("register", "l1", "l2", "l3", "dram", "host")
 
 
@@ -41,6 +44,8 @@ def paths(device: Device) -> dict[str, Leaf]:
         )
         found[f"links.{name}.max_devices"] = Leaf(steps=("links", name, "max_devices"), dimension="number")
     found.update(_energy_paths(device))
+    if device.process_nm is not None:
+        found["process"] = Leaf(steps=("process_nm",), dimension="nm")
     return found
 
 
@@ -152,8 +157,14 @@ def _consequences(
 ) -> dict[str, Quantity]:
     scales: dict[str, Quantity] = {}
     for cause, value in values.items():
-        for path in _followers(device, cause, known):
-            scales[path] = scales.get(path, 1.0) * (value / _get(device, known[cause].steps))
+        followers = [(path, 1.0) for path in _followers(device, cause, known)]
+        if cause == "process":
+            followers += _shrinking(known)
+        for path, exponent in followers:
+            ratio = value / _get(device, known[cause].steps)
+            scales[path] = scales.get(path, 1.0) * ratio**exponent
+    for path, ratio in _array_ports(device, values).items():
+        scales[path] = scales.get(path, 1.0) * ratio
     found = {}
     for path, scale in scales.items():
         old = _get(device, known[path].steps)
@@ -181,6 +192,32 @@ def _followers(device: Device, cause: str, known: Mapping[str, Leaf]) -> list[st
         if device.engine == "spatial" and not cause.endswith("per_cycle"):
             starts.append("compute.units")
     return [path for path in known if path.startswith(tuple(starts))] if starts else []
+
+
+def _array_ports(device: Device, values: Mapping[str, Quantity]) -> dict[str, Quantity]:
+    """How bandwidths that were derived from the array follow its sides and count."""
+    array = device.compute.array
+    if array is None or not any(f"compute.array.{key}" in values for key in _SIDES):
+        return {}
+    rows, columns, count = (values.get(f"compute.array.{key}", getattr(array, key)) for key in _SIDES)
+    changed = replace(device.compute, array=replace(array, rows=rows, columns=columns, count=count))
+    found = {}
+    for level in ("l1", "l2"):
+        path = f"memory.{level}.bandwidth"
+        old = derived_bandwidth(device.engine, level, device.compute)
+        new = derived_bandwidth(device.engine, level, changed)
+        if device.sources.get(path, "").startswith("derived") and old is not None and new is not None:
+            found[path] = new / old
+    return found
+
+
+def _shrinking(known: Mapping[str, Leaf]) -> Iterator[tuple[str, float]]:
+    """Energies on chip and how they follow the node; DRAM, static power and clock stay as they are."""
+    for path in known:
+        if path.startswith(("energy.matrix.", "energy.vector.", "energy.special")):
+            yield path, op_exponent()
+        elif path.endswith(".energy") and path.split(".")[1] in ("register", "l1", "l2", "l3"):
+            yield path, sram_exponent()
 
 
 def _get(value: Any, steps: tuple[str, ...]) -> Any:

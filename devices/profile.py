@@ -165,7 +165,10 @@ class CarbonProfile(Group):
 
 
 class DeviceProfile(Group):
-    """One profile file; `date` is that of the look-up, `architecture` a row of architectures.toml."""
+    """One profile file; `date` is that of the look-up, `architecture` a row of architectures.toml.
+
+    `form` block is a part of somebody's chip: its area counts no interfaces.
+    """
 
     name: str
     kind: Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
@@ -175,6 +178,7 @@ class DeviceProfile(Group):
     year: Count
     process: Nanometre
     die_area: SquareMm | None = None
+    form: Literal["chip", "block"] = "chip"
     date: str = ""
     engine: Literal["simt", "systolic", "cpu", "spatial"]
     aliases: tuple[str, ...] = Field(default=(), strict=False)

@@ -386,6 +386,7 @@ def _result(
         peak_flop_per_s=spread(device.peak(dtype)[1]),
         bandwidth_byte_per_s=spread(_datasheet_bandwidth(device)),
         usd_per_hour=None if hourly is None else spread(hourly),
+        gram_per_kwh=None if device.carbon.gram_per_kwh is None else spread(device.carbon.gram_per_kwh),
         warnings=warnings,
         provenance=_provenance(graph, table, machine.coefficients, device),
         machine=device,

@@ -13,6 +13,7 @@ import numpy as np
 from graphs.workload import Training
 
 SCHEMA = "hwsim.estimate/1"
+JOULE_PER_KWH = 3.6e6
 Value = Any  # float, or float64 array of the request's broadcast shape
 
 
@@ -100,7 +101,7 @@ class Estimate:
     peak_flop_per_s: Value  # dense datasheet peak of the workload's dtype
     bandwidth_byte_per_s: Value  # datasheet DRAM bandwidth
     usd_per_hour: Value | None
-    carbon_g: Value | None = None
+    gram_per_kwh: Value | None = None  # of the electricity where the device stands
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
     machine: Any = field(repr=False, default=None)  # the devices.Device priced on
@@ -186,6 +187,11 @@ class Estimate:
     def cost_usd(self) -> Value | None:
         """Rent of the device for the latency; None without a price."""
         return None if self.usd_per_hour is None else self.latency_s * self.usd_per_hour / 3600
+
+    @property
+    def carbon_g(self) -> Value | None:
+        """Grams of CO2 that the device's electricity emits; None where the grid is not known."""
+        return None if self.gram_per_kwh is None else self.energy_j / JOULE_PER_KWH * self.gram_per_kwh
 
     @property
     def peak_memory_bytes(self) -> Value:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from devices import Device
+from devices.area import area_mm2, peak_w
 from devices.errors import near
 from hwsim.errors import HwsimError
 from hwsim.result import Estimate
@@ -51,6 +53,9 @@ MORE_NUMBERS: Mapping[str, Callable[[Estimate], Any]] = {
     "weights_bytes": lambda e: e.memory_bytes["weights"],
     "activations_bytes": lambda e: e.memory_bytes["activations"],
     "kv_cache_bytes": lambda e: e.memory_bytes["kv_cache"],
+    "carbon_g": lambda e: e.carbon_g,
+    "area_mm2": lambda e: _of_machine(e, area_mm2),
+    "tdp_w": lambda e: _of_machine(e, peak_w),
 }
 ALL = {**NUMBERS, **MORE_NUMBERS}
 ALIASES = {
@@ -61,7 +66,16 @@ ALIASES = {
     "capacity": "capacity_bytes",
     "throughput": "tokens_per_s",
     "cost": "cost_usd",
+    "carbon": "carbon_g",
+    "area": "area_mm2",
+    "tdp": "tdp_w",
 }
+
+
+def _of_machine(estimate: Estimate, rule: Callable[[Device], Any]) -> Any:
+    """What follows from the device alone, at every point; None where the rule knows nothing of it."""
+    value = rule(estimate.machine)
+    return None if value is None else np.broadcast_to(value, estimate.shape)
 
 
 def chosen(wanted: tuple[str, ...] | None, needed: set[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.sweeps.batch import Words
 
-LARGEST = ("peak_memory_bytes", "weights_bytes", "activations_bytes", "kv_cache_bytes")
+LARGEST = ("peak_memory_bytes", "weights_bytes", "activations_bytes", "kv_cache_bytes", "area_mm2", "tdp_w")
 SMALLEST = ("capacity_bytes", "fits", "clock_scale")
 RATES = ("average_power_w", "mfu", "hfu", "mbu", "tokens_per_s", "samples_per_s", "arithmetic_intensity")
 EACH = ("latency_s", "energy_j", "peak_memory_bytes")  # also written of every workload
