@@ -45,3 +45,32 @@ def _lookup_sum_flop(
     **_: Any,
 ) -> int:
     return 2 * index_shape[0] * index_shape[1] * table_shape[1]
+
+
+@torch.library.custom_op("hwsim::column_sparse", mutates_args=())
+def column_sparse(x: Tensor, values: Tensor, index: Tensor, basis: int) -> Tensor:
+    """x [t, n] times, per block, an [n, basis] matrix with few values in each row; out [blocks, t, basis].
+
+    `values` and `index`, both [blocks, n, nonzeros], say what stands where.
+    """
+    dense = values.new_zeros(*values.shape[:2], basis).scatter_add(-1, index.long(), values)
+    return torch.matmul(x, dense)
+
+
+@column_sparse.register_fake
+def _column_sparse_shape(x: Tensor, values: Tensor, index: Tensor, basis: int) -> Tensor:
+    return x.new_empty(values.shape[0], x.shape[0], basis)
+
+
+def _keep_operands(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _column_sparse_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    x, values, index = ctx.saved_tensors
+    dense = values.new_zeros(*values.shape[:2], grad.shape[-1]).scatter_add(-1, index.long(), values)
+    grad_x = torch.matmul(grad, dense.transpose(-1, -2)).sum(0)
+    return grad_x, torch.matmul(x.t(), grad).gather(-1, index.long()), None, None
+
+
+column_sparse.register_autograd(_column_sparse_backward, setup_context=_keep_operands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from graphs import catalog
 from graphs.layers import materialise
-from graphs.lookups import lookup_sum
+from graphs.lookups import column_sparse, lookup_sum
 from graphs.variants.token_reduction import merge, schedule
 from tests.graph_checks import flop, shrunken
 
@@ -35,6 +36,10 @@ SMALL: dict[str, dict[str, Any]] = {
         }
         for name in ("mohd-355m-half", "mohd-355m-half-masked")
     },
+    "dsformer-2.8x": {
+        "rows": 16, "basis": 8, "nonzeros": 2, "layers": 2, "hidden": 32, "heads": 2, "intermediate": 64,
+        "vocab": 50,
+    },
     "tinybert-4": {"heads": [4, 4], "neurons": [48, 48], **ENCODER},
     "dynamic-deit-s": {"layers": 4, "after": [1, 2], **IMAGE},
 }  # fmt: skip
@@ -49,9 +54,9 @@ def test_a_small_model_runs_learns_and_costs_what_torch_counts(name: str) -> Non
     args, kwargs = materialise(module.example(config, "forward"), SIZES, torch.float32)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         out = model(*args, **kwargs)
-    logits = out[0] if isinstance(out, tuple) else out
-    assert logits.isfinite().all()
-    logits.square().mean().backward()
+    made = [one for one in (out if isinstance(out, tuple) else (out,)) if isinstance(one, torch.Tensor)]
+    assert all(one.isfinite().all() for one in made)
+    torch.stack([one.square().mean() for one in made]).sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
     graph = shrunken(name, "forward", **SMALL[name])
     sizes = {symbol.name: SIZES[symbol.name] for symbol in graph.symbols}
@@ -65,6 +70,17 @@ def test_a_sum_of_lookups_is_the_weighted_sum_of_rows() -> None:
     expected = (table[index] * weight[..., None]).sum(1)
     torch.testing.assert_close(lookup_sum(table, index, weight), expected)
     assert torch.autograd.gradcheck(lambda t, w: lookup_sum(t, index, w), (table, weight))
+
+
+def test_a_column_sparse_product_is_that_of_the_dense_matrix() -> None:
+    values = torch.randn(2, 5, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    index = torch.tensor([[0, 2], [1, 3], [0, 1], [2, 3], [3, 0]]).expand(2, -1, -1)
+    dense = torch.zeros(2, 5, 4, dtype=torch.float64)
+    for block, row, place in itertools.product(range(2), range(5), range(2)):
+        dense[block, row, index[block, row, place]] = values[block, row, place]
+    torch.testing.assert_close(column_sparse(x, values, index, 4), x @ dense)
+    assert torch.autograd.gradcheck(lambda a, v: column_sparse(a, v, index, 4), (x, values))
 
 
 def test_merging_keeps_the_weighted_sum_the_class_token_and_the_count() -> None:

@@ -55,6 +55,13 @@ def _grouped_linear(call: Call) -> Canonical:
     return Canonical("grouped_gemm", _dims(data[0], data[1], weight[1], data[2]))
 
 
+def _column_sparse(call: Call) -> Canonical:
+    """x [t, n] times [n, basis] per block, of which only `values` [blocks, n, nonzeros] are not zero."""
+    return Canonical(
+        "column_sparse", (("rows", call.inputs[0].shape[0]), ("values", call.inputs[1].spec.elements))
+    )
+
+
 def _convolution(call: Call) -> Canonical:
     """Convolution as implicit GEMM: m output positions, n channels out per group, k window x channels in."""
     weight, out = call.inputs[1].shape, call.outputs[0].shape
@@ -106,6 +113,15 @@ def grouped_gemm_work(operator: Operator) -> Work:
     return Work(shape="gemm", dims=plain.dims, flop=plain.flop, reads=reads, writes=plain.writes)
 
 
+def column_sparse_work(operator: Operator) -> Work:
+    """One multiply-add per row and stored value, gathered on vector lanes: no matrix unit multiplies so."""
+    return Work(
+        vector_flop=2 * operator.dim("rows") * operator.dim("values"),
+        reads=tuple(spec.elements for spec in operator.inputs),
+        writes=tuple(spec.elements for spec in operator.outputs),
+    )
+
+
 ATEN = {
     "aten.mm": _mm,
     "aten._int_mm": _mm,
@@ -119,5 +135,11 @@ ATEN = {
     "aten.convolution": _convolution,
     "aten.convolution_backward": _convolution_backward,
     "hwsim.grouped_linear": _grouped_linear,
+    "hwsim.column_sparse": _column_sparse,
 }
-RULES = {"gemm": gemm_work, "conv": gemm_work, "grouped_gemm": grouped_gemm_work}
+RULES = {
+    "gemm": gemm_work,
+    "conv": gemm_work,
+    "grouped_gemm": grouped_gemm_work,
+    "column_sparse": column_sparse_work,
+}
