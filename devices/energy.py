@@ -49,6 +49,22 @@ def sram_exponent() -> float:
     return exponent
 
 
+def component_energy(dtype: str) -> tuple[float, float]:
+    """Joules at 45 nm of a bare circuit: per FLOP of a multiply-add, and per addition alone."""
+    component = _table()["component"]
+    rows = component["op_45nm"], component["addition_45nm"]
+    if dtype not in rows[0]:
+        raise DeviceError(f"no energy for dtype '{dtype}'; energy.toml has {', '.join(rows[0])}")
+    both = (parse_quantity(row[dtype], "joule_per_op") for row in rows)
+    return next(both), next(both)
+
+
+def addition_share(dtype: str) -> float:
+    """Energy of an addition alone over that of one FLOP of a multiply-add, the same at every node."""
+    flop, addition = component_energy(dtype)
+    return addition / flop
+
+
 def special_energy(technology: Technology) -> float:
     """Joules per transcendental result."""
     factor: float = _table()["board"][technology.engine]["special"]

@@ -59,6 +59,9 @@ class Group:
         self._flop = Stacked([ZERO if row.phase == RECOMPUTE else row.work.flop for row in self._rows])
         self._executed = Stacked([work.flop_executed for work in works])
         self._vector = Stacked([work.vector_flop for work in works])
+        coded = any(not work.coded_flop.is_zero for work in works)
+        self._coded = Stacked([work.coded_flop for work in works]) if coded else None
+        self._additions = Stacked([work.additions for work in works])
         self._special = Stacked([work.special_op for work in works])
         self._run = Stacked([work.gather_run for work in works])
         self._scattered = Stacked(
@@ -103,6 +106,11 @@ class Group:
             + vector * _per_row(machine.vector_j_per_flop, self._dtypes)
             + special * machine.special_j_per_op
         )
+        if self._coded is not None:  # sums of what codes pick, no multiplications
+            core_j = core_j + (
+                self._additions(values) * _per_row(machine.addition_j_per_op, self._dtypes)
+                - self._coded(values) * _per_row(machine.matrix_j_per_flop, self._dtypes)
+            )
         return Priced(
             candidates=candidates,
             choice=candidates.cheapest(first / np.max(machine.dram_byte_per_s)),
@@ -169,6 +177,7 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
             *row.work.writes,
             row.work.flop_executed,
             row.work.vector_flop,
+            row.work.additions,
         ]
         exprs += [row.work.special_op, row.work.gather_run]
         for reuse in (*row.read_classes, *row.write_classes):

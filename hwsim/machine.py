@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 
 from devices import Device, Stack
+from devices.energy import addition_share
 from hwsim.engines.demand import Structure
 from hwsim.errors import HwsimError
 from hwsim.fitted import Coefficients
 
 MATRIX, VECTOR = "matrix", "vector"
-_INT_FOR_FLOAT = {"int64": "fp32", "int32": "fp32", "int16": "fp32", "bool": "fp32", "uint8": "fp32"}
+_PRICED_AS = {
+    "int64": "fp32", "int32": "fp32", "int16": "fp32", "bool": "fp32", "uint8": "fp32",
+    "complex32": "fp16", "complex64": "fp32", "complex128": "fp64",
+}  # fmt: skip
 _OF_STACK = ("dispatch_s", "launch_s", "reserve_byte")
 _STRUCTURE = (
     *("units", "array_rows", "array_columns", "array_count", "onchip_byte", "lanes"),
@@ -29,7 +33,7 @@ _STRUCTURE = (
 _OF_MACHINE = (
     *("matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s"),
     *("unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op"),
-    *("dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w"),
+    *("addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w"),
     *("board_compute", "board_memory"),
 )
 
@@ -51,6 +55,7 @@ class Machine:
     matrix_j_per_flop: Mapping[str, Any]
     vector_j_per_flop: Mapping[str, Any]
     special_j_per_op: Any
+    addition_j_per_op: Mapping[str, Any]
     dram_j_per_byte: Any
     onchip_j_per_byte: Any
     static_w: Any
@@ -88,10 +93,10 @@ def build_machine(
     c = coefficients
     substitutes: dict[str, str] = {}
     on_lanes: set[str] = set()
-    matrix, matrix_j, vector, vector_j = {}, {}, {}, {}
+    matrix, matrix_j, addition_j, vector, vector_j = {}, {}, {}, {}, {}
     for dtype in sorted(dtypes[MATRIX]):
-        used, peak = device.peak(_INT_FOR_FLOAT.get(dtype, dtype.partition(":")[0]))
-        if used != dtype and dtype not in _INT_FOR_FLOAT:
+        used, peak = device.peak(_PRICED_AS.get(dtype, dtype.partition(":")[0]))
+        if used != dtype and dtype not in _PRICED_AS:
             substitutes[dtype] = used
         on_matrix = used in device.compute.matrix_flop_per_s
         matrix[dtype] = peak * c["matrix_efficiency" if on_matrix else "lane_matrix_efficiency"]
@@ -100,8 +105,9 @@ def build_machine(
         matrix_j[dtype] = (device.energy.matrix_j_per_flop if on_matrix else device.energy.vector_j_per_flop)[
             used
         ]
+        addition_j[dtype] = matrix_j[dtype] * addition_share(used)
     for dtype in sorted(dtypes[VECTOR]):
-        used, peak = device.vector_peak(_INT_FOR_FLOAT.get(dtype, dtype.partition(":")[0]))
+        used, peak = device.vector_peak(_PRICED_AS.get(dtype, dtype.partition(":")[0]))
         vector[dtype] = peak * c["vector_efficiency"]
         vector_j[dtype] = device.energy.vector_j_per_flop[used]
     onchip = device.memory.last_level_cache
@@ -135,6 +141,7 @@ def build_machine(
         capacity_byte=dram.capacity_byte,
         matrix_j_per_flop={d: j * c["core_energy_scale"] for d, j in matrix_j.items()},
         vector_j_per_flop={d: j * c["core_energy_scale"] for d, j in vector_j.items()},
+        addition_j_per_op={d: j * c["core_energy_scale"] for d, j in addition_j.items()},
         special_j_per_op=device.energy.special_j_per_op * c["core_energy_scale"],
         dram_j_per_byte=_given(dram.energy_j_per_byte, 0.0),
         onchip_j_per_byte=_given(onchip.energy_j_per_byte if onchip is not None else None, 0.0),

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from graphs import catalog
 from graphs.layers import materialise
+from graphs.tracing.symbolic import used_symbols
 from tests.graph_checks import flop, shrunken
 
 pytestmark = pytest.mark.needs_torch
@@ -98,7 +99,34 @@ SMALL: dict[str, dict[str, Any]] = {
         "intermediate": 24,
     },
 }
-SIZES = {"batch": 2, "seq": 22, "context": 9, "points": 6, "groups": 3, "history": 7}
+FAMILY = {"layers": 1, "hidden": 16, "heads": 2, "intermediate": 24}
+EYES = {"widths": [4, 8], "heads": [1, 2], "ratios": [2, 2], "depths": [2, 1], "bits": 4, "anchors": 3,
+        "window": 4, "side": 32, "classes": 3}  # fmt: skip
+SPEECH = {"width": 8, "memory": 6, "steps": 10, "bins": 4, "classes": 3}
+SMALL |= {
+    "mixer-family-fourier": FAMILY,
+    "mixer-family-fourier-dense": FAMILY,
+    "mixer-family-convolution": {**FAMILY, "conv_kernel": 5},
+    "mixer-family-token-mlp": {**FAMILY, "length": 22, "token_hidden": 6},
+    "mixer-family-state-space": {**FAMILY, "states": 4},
+    "distributed-mha": {"hidden": 16, "heads": 2, "chunk": 3},
+    "distributed-mha-vanilla": {"hidden": 16, "heads": 2},
+    "ecoformer-pvtv2-b0": EYES,
+    "ecoformer-twins-svt-s": EYES,
+    "pvtv2-b0-sr": EYES,
+    "lmuformer": SPEECH,
+    "lmuformer-streaming": {**SPEECH, "steps": 1},
+    "lmuformer-spiking": SPEECH,
+    "ast-speech": {"width": 8, "layers": 1, "heads": 2, "image": 36, "bins": 26, "classes": 3},
+    "detr-r50": {"stages": [1, 1], "hidden": 8, "heads": 2, "intermediate": 12, "encoder_layers": 1,
+                 "decoder_layers": 1, "queries": 3, "height": 32, "width": 32},
+    "wav2vec2-base": {"hidden": 32, "heads": 2, "intermediate": 12, "layers": 1, "channels": 4,
+                      "samples": 3200},
+    "eeg-transformer": {"hidden": 8, "heads": 2, "intermediate": 12, "layers": 1, "electrodes": 3,
+                        "samples": 200},
+    "lstm-4x768": {"hidden": 8, "layers": 2, "length": 3},
+}  # fmt: skip
+SIZES = {"batch": 2, "seq": 22, "context": 9, "points": 6, "groups": 3, "history": 7, "percent": 15}
 
 
 def phases() -> list[tuple[str, str]]:
@@ -114,8 +142,9 @@ def small(name: str, phase: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, 
     torch.manual_seed(0)
     model = module.build(config).eval()
     generator = torch.Generator().manual_seed(0)
-    args, kwargs = materialise(module.example(config, phase), SIZES, torch.float32, generator)
-    sizes = {key: SIZES[key] for key in catalog.size_symbols(entry, phase) if key in SIZES}
+    example = module.example(config, phase)
+    args, kwargs = materialise(example, SIZES, torch.float32, generator)
+    sizes = {key: SIZES[key] for key in used_symbols(example, catalog.size_symbols(entry, phase))}
     return model, args, kwargs, sizes
 
 

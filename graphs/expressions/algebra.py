@@ -11,7 +11,7 @@ from graphs.errors import GraphError
 Number = int | float
 # Above any count of bytes or operations; keeps what a file says from growing without end.
 LARGEST = 10**30
-FUNCTIONS = ("min", "max", "ceil", "pow")
+FUNCTIONS = ("min", "max", "ceil", "log2", "pow")
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2}
 _FOLD: dict[str, Callable[[Number, Number], Number]] = {
@@ -131,6 +131,14 @@ def ceil(value: Expr | Number) -> Expr:
     return _make("ceil", (inner,), f"ceil({inner.text})")
 
 
+def log2(value: Expr | Number) -> Expr:
+    """The binary logarithm, 0 below one."""
+    inner = _lift(value)
+    if inner.value is not None:
+        return number(math.log2(max(1, inner.value)))
+    return _make("log2", (inner,), f"log2({inner.text})")
+
+
 def power(base: Expr | Number, exponent: Expr | Number) -> Expr:
     return combine("pow", _lift(base), _lift(exponent))
 
@@ -155,6 +163,8 @@ def call(name: str, args: list[Expr]) -> Expr:
     """The function `name` of `args`; min and max take two or more."""
     if name == "ceil" and len(args) == 1:
         return ceil(args[0])
+    if name == "log2" and len(args) == 1:
+        return log2(args[0])
     if name == "pow" and len(args) == 2:
         return combine("pow", *args)
     if name in ("min", "max") and len(args) >= 2:
@@ -162,7 +172,11 @@ def call(name: str, args: list[Expr]) -> Expr:
         for arg in args[1:]:
             result = combine(name, result, arg)
         return result
-    raise GraphError(f"{name[:40]!r} of {len(args)} is not understood; functions are min, max, ceil and pow")
+    raise GraphError(f"{name[:40]!r} of {len(args)} is not understood; functions are {_listed()}")
+
+
+def _listed() -> str:
+    return f"{', '.join(FUNCTIONS[:-1])} and {FUNCTIONS[-1]}"
 
 
 def compare(op: str, left: Expr, right: Expr) -> Expr:

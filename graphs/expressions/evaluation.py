@@ -22,6 +22,7 @@ _EVALUATE: dict[str, Callable[..., Any]] = {
     "min": np.minimum,
     "max": np.maximum,
     "ceil": np.ceil,
+    "log2": lambda a: np.log2(np.maximum(a, 1.0)),
     "pow": np.power,
     "==": np.equal,
     "!=": np.not_equal,

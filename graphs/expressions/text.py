@@ -38,7 +38,7 @@ def as_expr(value: Expr | Number | str) -> Expr:
 
 
 def parse(text: str) -> Expr:
-    """Read an arithmetic expression; anything outside + - * / // % min max ceil pow is refused."""
+    """Read an arithmetic expression; anything outside + - * / // % and `FUNCTIONS` is refused."""
     return _expression(_tree(text), text, 0)
 
 
@@ -63,7 +63,7 @@ def _tree(text: str) -> ast.expr:
 def _refusal(text: str, what: str) -> GraphError:
     return GraphError(
         f"expression {text[:80]!r} contains {what}; "
-        "allowed are symbols, numbers, + - * / // %, min, max, ceil, pow"
+        f"allowed are symbols, numbers, + - * / // %, {', '.join(FUNCTIONS)}"
     )
 
 

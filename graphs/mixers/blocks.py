@@ -125,7 +125,7 @@ class SlidingWindow(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (self._split(linear(x)) for linear in self.local)
-        first = x[:, : self.global_tokens].contiguous()
+        first = x[:, : self.global_tokens].clone(memory_format=torch.contiguous_format)
         seen, seen_value = (self._split(linear(first)) for linear in (self.local[1], self.local[2]))
         mixed = self._banded(query, key, value, seen, seen_value)
         asking = self._split(self.wide[0](first))

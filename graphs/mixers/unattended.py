@@ -41,7 +41,7 @@ class TokenMLP(nn.Module):
         self.up, self.down = nn.Linear(length, hidden), nn.Linear(hidden, length)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = self.down(F.gelu(self.up(x.transpose(-1, -2))))
+        mixed: Tensor = self.down(F.gelu(self.up(x.transpose(-1, -2).contiguous())))
         return mixed.transpose(-1, -2)
 
 
@@ -54,7 +54,7 @@ class Convolution(nn.Module):
         self.gate, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = self.mix(x.transpose(-1, -2)).transpose(-1, -2)
+        mixed = self.mix(x.transpose(-1, -2).contiguous()).transpose(-1, -2)
         out: Tensor = self.out(mixed * self.gate(x).sigmoid())
         return out
 
@@ -77,7 +77,7 @@ class StateSpace(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.shape[1]
-        signal = x.transpose(-1, -2).float()
+        signal = x.transpose(-1, -2).contiguous().float()
         spectrum = torch.fft.rfft(self._response(tokens), n=2 * tokens)
         mixed = torch.fft.irfft(torch.fft.rfft(signal, n=2 * tokens) * spectrum, n=2 * tokens)[..., :tokens]
         mixed = (mixed + signal * self.skip.unsqueeze(-1)).transpose(-1, -2).to(x.dtype)

@@ -5,6 +5,8 @@ Operands come as (left, right, bias): rules below put them in this order.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphs.expressions import Expr, number, product
 from graphs.ir import Operator
 from graphs.work.work import Call, Canonical, Work
@@ -60,6 +62,15 @@ def _column_sparse(call: Call) -> Canonical:
     return Canonical(
         "column_sparse", (("rows", call.inputs[0].shape[0]), ("values", call.inputs[1].spec.elements))
     )
+
+
+def _accumulate(call: Call) -> Canonical:
+    """codes [..., m, k] times values [..., k, n]; values without a batch are one product of many rows."""
+    codes, values = call.inputs[0].shape, call.inputs[1].shape
+    front = codes[:-2] if len(values) > 2 else ()
+    rows = codes[-2] if len(values) > 2 else product(codes[:-1])
+    dims = _dims(product(front), rows, values[-1], codes[-1])
+    return Canonical("accumulate", (*dims, ("percent", number(1) * call.arguments[2])))
 
 
 def _convolution(call: Call) -> Canonical:
@@ -122,6 +133,15 @@ def column_sparse_work(operator: Operator) -> Work:
     )
 
 
+def accumulate_work(operator: Operator) -> Work:
+    """A GEMM whose left operand is codes of -1, 0 and 1: b*m*n*k additions for each that is not zero.
+
+    `flop` stays that of the dense product, which is what a device without such adders runs.
+    """
+    plain = gemm_work(operator)
+    return replace(plain, coded_flop=plain.flop, additions=plain.flop * operator.dim("percent") / 200)
+
+
 ATEN = {
     "aten.mm": _mm,
     "aten._int_mm": _mm,
@@ -136,10 +156,12 @@ ATEN = {
     "aten.convolution_backward": _convolution_backward,
     "hwsim.grouped_linear": _grouped_linear,
     "hwsim.column_sparse": _column_sparse,
+    "hwsim.accumulate": _accumulate,
 }
 RULES = {
     "gemm": gemm_work,
     "conv": gemm_work,
     "grouped_gemm": grouped_gemm_work,
     "column_sparse": column_sparse_work,
+    "accumulate": accumulate_work,
 }

@@ -21,6 +21,8 @@ def fused_work(operator: Operator) -> Work:
         flop=total(part.flop for part in parts),
         vector_flop=total(part.vector_flop for part in parts),
         special_op=total(part.special_op for part in parts),
+        coded_flop=total(part.coded_flop for part in parts),
+        additions=total(part.additions for part in parts),
         reads=tuple(spec.elements for spec in operator.inputs),
         writes=tuple(spec.elements for spec in operator.outputs),
         gather_run=head.gather_run,

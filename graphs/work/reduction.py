@@ -156,6 +156,8 @@ ATEN: dict[str, Callable[[Call], Canonical]] = {
     "aten.cummax": _reduction("scan", 1),
     "aten.cummin": _reduction("scan", 1),
     "aten.logcumsumexp": _reduction("scan", 1),
+    "hwsim.leaky": _reduction("scan", None, default=-1),
+    "hwsim.leaky_backward": _reduction("scan", None, default=-1),
     "aten.topk": _reduction("sort", 2, default=-1),
     "aten.kthvalue": _reduction("sort", 2, default=-1),
     "aten.sort": _reduction("sort", 1, default=-1),

@@ -52,9 +52,10 @@ class Work:
 
     `shape` says how engines see it: `gemm` (dims b m n k), `attention`, `conv` (gemm dims by im2col) or
     `stream`. `flop` is matrix work (2 per multiply-add), `vector_flop` elementwise arithmetic, `special_op`
-    exp/tanh/rsqrt results; `reads`/`writes` are elements touched per operand, aligned with the operator's
-    inputs/outputs; `gather_run` is the contiguous run of a gather (0 = streaming). `executed` is what a
-    kernel has to do where that is more than the algorithm's `flop` (None: the same).
+    exp/tanh/rsqrt results; `coded_flop` is the part of `flop` whose products are no multiplications, and
+    `additions` what is left of it on adders alone; `reads`/`writes` are elements touched per operand, aligned
+    with the operator's inputs/outputs; `gather_run` is the contiguous run of a gather (0 = streaming).
+    `executed` is what a kernel has to do where that is more than the algorithm's `flop` (None: the same).
     """
 
     shape: str = "stream"
@@ -62,6 +63,8 @@ class Work:
     flop: Expr = ZERO
     vector_flop: Expr = ZERO
     special_op: Expr = ZERO
+    coded_flop: Expr = ZERO
+    additions: Expr = ZERO
     reads: tuple[Expr, ...] = ()
     writes: tuple[Expr, ...] = ()
     gather_run: Expr = ZERO

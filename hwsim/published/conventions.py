@@ -7,14 +7,27 @@ nor any other product of two activations; some halve attention under a causal ma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from devices.energy import component_energy
 from graphs.expressions import Environment
 from graphs.ir import WEIGHT, Operator, OperatorGraph
 from graphs.work import work_of
+from hwsim.lower import compute_dtype
 
 Sizes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Amounts:
+    """FLOP, the part of it with codes, and additions that these need, in one dtype."""
+
+    flop: float
+    coded_flop: float
+    additions: float
+    dtype: str
 
 
 def flops(graph: OperatorGraph, sizes: Sizes, within: str = "") -> float:
@@ -50,6 +63,25 @@ def flops_causal_half(graph: OperatorGraph, sizes: Sizes, within: str = "") -> f
     )
 
 
+def multiplications(graph: OperatorGraph, sizes: Sizes, within: str = "") -> float:
+    """One for each multiply-add of matrix products; none where one side is codes of -1, 0 and 1."""
+    return sum((work.flop - work.coded_flop) / 2 for work in _amounts(graph, sizes, within))
+
+
+def additions(graph: OperatorGraph, sizes: Sizes, within: str = "") -> float:
+    """One for each multiply-add of matrix products, and those that sum what codes pick."""
+    return sum((work.flop - work.coded_flop) / 2 + work.additions for work in _amounts(graph, sizes, within))
+
+
+def arithmetic_energy(graph: OperatorGraph, sizes: Sizes, within: str = "") -> float:
+    """Joules of these multiplications and additions at 45 nm (devices/energy.toml); no memory, no rest."""
+    total = 0.0
+    for work in _amounts(graph, sizes, within):
+        flop_j, addition_j = component_energy(work.dtype)
+        total += (work.flop - work.coded_flop) * flop_j + work.additions * addition_j
+    return total
+
+
 CONVENTIONS: Mapping[str, Callable[[OperatorGraph, Sizes, str], float]] = {
     "flops": flops,
     "macs": macs,
@@ -57,6 +89,9 @@ CONVENTIONS: Mapping[str, Callable[[OperatorGraph, Sizes, str], float]] = {
     "flops_without_attention": flops_without_attention,
     "macs_of_attention": macs_of_attention,
     "flops_causal_half": flops_causal_half,
+    "multiplications": multiplications,
+    "additions": additions,
+    "arithmetic_energy": arithmetic_energy,
 }
 
 
@@ -67,12 +102,28 @@ def inside(template: str, within: str) -> bool:
 
 def _counted(graph: OperatorGraph, sizes: Sizes, within: str) -> Iterator[tuple[Operator, float]]:
     """Distinct operators of a part of the model with the FLOP of all their runs."""
-    wanted = [inside(template, within) for template in graph.templates]
     environment = Environment(sizes)
-    for operator, runs in Counter(node.operator for node in graph.nodes if wanted[node.module]).items():
+    for operator, runs in _runs(graph, within):
         flop = float(environment(work_of(operator).flop))
         if flop:
             yield operator, runs * flop
+
+
+def _amounts(graph: OperatorGraph, sizes: Sizes, within: str) -> Iterator[_Amounts]:
+    """The arithmetic of each distinct operator, all its runs together."""
+    environment = Environment(sizes)
+    for operator, runs in _runs(graph, within):
+        work = work_of(operator)
+        flop, coded, added = (
+            runs * float(environment(one)) for one in (work.flop, work.coded_flop, work.additions)
+        )
+        if flop:
+            yield _Amounts(flop, coded, added, compute_dtype(operator))
+
+
+def _runs(graph: OperatorGraph, within: str) -> Iterable[tuple[Operator, int]]:
+    wanted = [inside(template, within) for template in graph.templates]
+    return Counter(node.operator for node in graph.nodes if wanted[node.module]).items()
 
 
 def _has_weight(operator: Operator) -> bool:
