@@ -151,7 +151,7 @@ def _entry(name: str, path: Path, text: str, literals: Mapping[str, Any]) -> Var
         phases=_with_training(literals["PHASES"]),
         family=literals["FAMILY"],
         baselines=literals["BASELINES"],
-        loss=literals["LOSS"],
+        loss=literals["CONFIGS"][name].get("loss", literals["LOSS"]),
         docstring=literals["docstring"],
         source_hash=_source_hash(path, text),
     )

@@ -47,9 +47,10 @@ CHECKPOINTING = ("none", "selective", "full")
 class Training:
     """What a training step is beside the model: optimizer, checkpointing, micro-steps, dtypes of its states.
 
-    `accumulation` micro-steps of forward and backward precede one optimizer step. `gradients` None keeps
-    the dtype of the weights, `moments` None is fp32, `master` None keeps an fp32 copy of weights that are
-    narrower; `master` equal to the dtype of the weights keeps none.
+    `accumulation` micro-steps of forward and backward precede one optimizer step. `gradients` None are those
+    that a backward pass leaves, in the dtype of the weights; a dtype asks for buffers that last from step to
+    step, into which every pass adds. `moments` None is fp32, `master` None keeps an fp32 copy of weights that
+    are narrower; `master` equal to the dtype of the weights keeps none.
     """
 
     optimizer: str = "adamw"

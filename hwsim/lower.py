@@ -72,7 +72,7 @@ def _training_step(graph: OperatorGraph, training: Training) -> tuple[OperatorGr
     micro = training.accumulation
     repeats = {FORWARD: micro, RECOMPUTE: micro, BACKWARD: micro}
     graph = checkpoint(graph, training.checkpointing)
-    if accumulates(graph, training):
+    if accumulates(training):
         repeats[ACCUMULATE] = micro if training.gradients else micro - 1
         graph = add_accumulation(graph, training)
     return add_optimizer(graph, training), repeats

@@ -17,12 +17,9 @@ from graphs.ir import (
 from graphs.workload import Training
 
 
-def accumulates(graph: OperatorGraph, training: Training) -> bool:
-    """Whether gradients are added into buffers of their own: over micro-steps, or in another dtype."""
-    kept = training.gradients
-    return training.accumulation > 1 or any(
-        kept not in (None, s.dtype) for s in graph.storages if s.role == GRADIENT
-    )
+def accumulates(training: Training) -> bool:
+    """Whether gradients are added into lasting buffers: over micro-steps, or because a dtype is asked."""
+    return training.accumulation > 1 or training.gradients is not None
 
 
 def add_accumulation(graph: OperatorGraph, training: Training) -> OperatorGraph:

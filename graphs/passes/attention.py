@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from graphs.expressions import Expr, product
@@ -66,12 +66,14 @@ def _written_out(graph: OperatorGraph) -> OperatorGraph:
     nodes: list[OpNode] = []
     for node in graph.nodes:
         if node.operator.kind == "attention":
-            saved = _Kept.made(node, storages)
-            if len(node.writes) > 1:
-                kept[node.writes[1]] = saved
+            saved = _Kept.made(node, storages, node.writes[1:])
+            kept.update(dict.fromkeys(node.writes[1:], saved))
             made = _forward(node, saved, steps, storages)
         elif node.operator.kind == "attention_backward":
-            made = _backward(node, kept[node.reads[5]], steps, storages)
+            statistic = node.reads[5]
+            if statistic not in kept:  # a backward pass without its forward
+                kept[statistic] = _Kept.made(node, storages, (statistic,))
+            made = _backward(node, kept[statistic], steps, storages)
         else:
             nodes.append(node)
             continue
@@ -93,11 +95,12 @@ class _Kept:
     dropped: int | None
 
     @classmethod
-    def made(cls, node: OpNode, storages: list[Storage]) -> _Kept:
+    def made(cls, node: OpNode, storages: list[Storage], statistic: Sequence[int]) -> _Kept:
         """New storages that live as long as the statistic would, or only for the node."""
         scores = _scores(node.operator)
-        freed = storages[node.writes[1]].freed_at if len(node.writes) > 1 else node.at
-        matrix = Storage(scores.elements, scores.dtype, ACTIVATION, node.at, node.at, freed)
+        lives = (storages[s].allocated_at for s in statistic), (storages[s].freed_at for s in statistic)
+        born, freed = (next(iter(times), node.at) for times in lives)
+        matrix = Storage(scores.elements, scores.dtype, ACTIVATION, born, freed, freed)
         first = len(storages)
         storages.append(matrix)
         if not node.operator.attribute("dropout"):
@@ -169,8 +172,7 @@ def _backward(node: OpNode, kept: _Kept, steps: _Steps, storages: list[Storage])
 
 def _scores(one: Operator) -> TensorSpec:
     shape = tuple(one.dim(name) for name in ("batch", "heads", "q_len", "kv_len"))
-    query = one.inputs[0]
-    return TensorSpec(shape, query.dtype, ACTIVATION, product(shape))
+    return TensorSpec(shape, one.inputs[0].dtype, ACTIVATION, product(shape))
 
 
 class _Steps:

@@ -3,7 +3,8 @@
 Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
 arXiv:1810.04805, 2019. Token, position and segment embeddings, then layers of attention and a GELU MLP,
 each followed by LayerNorm over the residual sum (post-norm); the pooler is a tanh linear on the first
-token. No padding mask: every sequence has `seq` tokens.
+token. No padding mask: every sequence has `seq` tokens. `-mlm` adds the heads of pre-training: a linear with
+GELU and LayerNorm, then scores over the vocabulary by the token embedding; and whether two segments follow.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from graphs.inputs import Example, token_ids
-from graphs.layers import MLP, Attention
+from graphs.layers import ACTIVATIONS, MLP, Attention
 
 FAMILY = "encoder"
 PHASES = ("forward",)
@@ -24,6 +25,16 @@ CONFIGS = {
     "bert-base": {
         "layers": 12, "hidden": 768, "heads": 12, "intermediate": 3072, "vocab": 30522, "max_position": 512,
         "segments": 2, "activation": "gelu", "norm_eps": 1e-12, "dropout": 0.1, "dtype": "float32",
+    },
+    "bert-base-mlm": {
+        "layers": 12, "hidden": 768, "heads": 12, "intermediate": 3072, "vocab": 30522, "max_position": 512,
+        "segments": 2, "activation": "gelu", "norm_eps": 1e-12, "dropout": 0.1, "dtype": "float32",
+        "loss": "cross_entropy",
+    },
+    "bert-large-mlm": {
+        "layers": 24, "hidden": 1024, "heads": 16, "intermediate": 4096, "vocab": 30522,
+        "max_position": 512, "segments": 2, "activation": "gelu", "norm_eps": 1e-12, "dropout": 0.1,
+        "dtype": "float32", "loss": "cross_entropy",
     },
     "bert-large": {
         "layers": 24, "hidden": 1024, "heads": 16, "intermediate": 4096, "vocab": 30522,
@@ -81,9 +92,26 @@ class Bert(nn.Module):
         return x, torch.tanh(self.pooler(x[:, 0]))
 
 
+class PretrainedBert(nn.Module):
+    """Token ids to scores of every position's token and of what follows."""
+
+    def __init__(self, c: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.bert = Bert(c)
+        self.transform = nn.Linear(c["hidden"], c["hidden"])
+        self.norm = nn.LayerNorm(c["hidden"], eps=c["norm_eps"])
+        self.head = nn.Linear(c["hidden"], c["vocab"])
+        self.head.weight = self.bert.embedding.weight
+        self.follows = nn.Linear(c["hidden"], 2)
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        x, pooled = self.bert(input_ids)
+        return self.head(self.norm(ACTIVATIONS["gelu"](self.transform(x)))), self.follows(pooled)
+
+
 def build(config: Mapping[str, Any]) -> nn.Module:
     """The model of one entry of CONFIGS."""
-    return Bert(config)
+    return PretrainedBert(config) if "loss" in config else Bert(config)
 
 
 def example(config: Mapping[str, Any], phase: str) -> Example:

@@ -2,13 +2,15 @@
 for them.
 
 What the timed region holds: the model with its head, attention written out with the score matrix divided and
-masked in passes of their own, TF32 off, no optimizer step; the allocator's cache is emptied before every run.
-Names are those of the source's configurations.
+masked in passes of their own, TF32 off; the allocator's cache is emptied before every run. Training rows are
+forward and backward, timed apart: the loss (cross entropy of the logits) is made in between and not timed,
+its backward is, there is no optimizer step, and gradients are never cleared, so every pass adds to them. BERT
+is trained with its masked-language head. Names are those of the source's configurations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +19,10 @@ from numpy.typing import NDArray
 
 from graphs import kernels
 from graphs.catalog import find
+from graphs.ir import BACKWARD, FORWARD, OpNode
 from hwsim.measurements.model_names import no_model
 from hwsim.measurements.question import (
     LATENCY,
-    NO_TRAINING,
     SEVERAL_DEVICES,
     Answerable,
     Part,
@@ -30,6 +32,7 @@ from hwsim.measurements.question import (
     Target,
 )
 from hwsim.measurements.table import Rows, Table
+from hwsim.tracing import trace
 
 TITLE = "whole models in fp32, eager: model, mode, seq_len, batch, option, n_gpus"
 _COLUMNS = frozenset(("model", "mode", "seq_len", "batch", "option", "n_gpus"))
@@ -42,6 +45,11 @@ MODELS = {
 }  # fmt: skip
 # family -> passes over the score matrix that the written-out attention adds: (operator, whole matrices in)
 PASSES = {"bert": (("div", 1), ("add", 1)), "gpt": (("div", 1),), "opt": (("maximum", 1),)}
+# what their derivatives add; an added mask has none
+BACKWARD_PASSES = {"bert": (("div", 1),), "gpt": (("div", 1), ("where", 1)), "opt": (("where", 1),)}
+TRAINED = {"bert": "bert-base-mlm", "bert_large": "bert-large-mlm"}
+LOSS = ("aten._log_softmax", "aten.nll_loss_forward")
+STEP = {"train.optimizer": "none", "train.gradients": "fp32"}
 CAPACITY = 64.0  # tokens of one sequence that an expert takes in the source's Switch model
 EAGER = Protocol(
     timing="event", statistic="mean of the five fastest of 25", warm=False, stack="eager",
@@ -61,10 +69,10 @@ def questions(table: Table) -> Iterator[Answerable]:
             yield Refusal(rows[several], f"{SEVERAL_DEVICES}: {option}", label)
         rows = rows[~several]
         if rows.size:
-            yield _one(device, model, mode, option, rows, batch[rows], seq[rows])
+            yield from _asked(device, model, mode, option, rows, batch[rows], seq[rows])
 
 
-def _one(
+def _asked(
     device: str,
     model: str,
     mode: str,
@@ -72,26 +80,47 @@ def _one(
     rows: Rows,
     batch: NDArray[np.float64],
     seq: NDArray[np.float64],
-) -> Answerable:
+) -> Iterator[Answerable]:
     label = f"{model} {mode}"
     if model not in MODELS:
-        return Refusal(rows, no_model(model), label)
-    if mode != "inf":
-        return Refusal(rows, NO_TRAINING, label)
-    if option not in ("eager", "torch.compile", ""):
-        return Refusal(rows, f"option {option!r} is not known to this layout", label)
-    spec, sizes = MODELS[model], {"batch": batch, "seq": seq}
-    if model.startswith("switch"):
-        sizes |= _switch(batch, seq)
-    parts = [Part(graph=spec, sizes=sizes)]
-    if option != "torch.compile":
-        parts += _passes(model, spec, batch, seq)
-    return Question(
-        rows=rows, device=device, op=label, parts=tuple(parts),
-        protocol=COMPILED if option == "torch.compile" else EAGER, dtype="fp32",
-        settings={"stack.attention_kernel": "math"},
-        targets=(LATENCY, Target(column="fw_latency_us", unit=1e6)),
-    )  # fmt: skip
+        yield Refusal(rows, no_model(model), label)
+    elif mode not in ("inf", "train"):
+        yield Refusal(rows, f"mode {mode!r} is not known to this layout", label)
+    elif option not in ("eager", "torch.compile", ""):
+        yield Refusal(rows, f"option {option!r} is not known to this layout", label)
+    else:
+        eager = option != "torch.compile"
+        common = Question(
+            rows=rows, device=device, op=label, parts=(), protocol=EAGER if eager else COMPILED,
+            dtype="fp32", settings={"stack.attention_kernel": "math"},
+        )  # fmt: skip
+        sizes = {"batch": batch, "seq": seq} | (_switch(batch, seq) if model.startswith("switch") else {})
+        if mode == "inf":
+            parts = [Part(graph=MODELS[model], sizes=sizes)]
+            if eager:
+                parts += _passes(PASSES, model, batch, seq)
+            targets = (LATENCY, Target(column="fw_latency_us", unit=1e6))
+            yield replace(common, parts=tuple(parts), targets=targets)
+        else:
+            yield from _training(common, model, sizes, eager)
+
+
+def _training(common: Question, model: str, sizes: Mapping[str, Any], eager: bool) -> Iterator[Answerable]:
+    """The whole, the forward and the backward pass of a training step."""
+    graph = trace(TRAINED.get(model, MODELS[model]), phase="train")
+    halves = []
+    for phase, passes in ((FORWARD, PASSES), (BACKWARD, BACKWARD_PASSES)):
+        nodes = tuple(n for n in graph.nodes if n.phase == phase and not _is_loss(n))
+        half = Part(graph=graph.with_nodes(nodes), sizes=sizes, phase="train", settings=STEP)
+        more = _passes(passes, model, sizes["batch"], sizes["seq"]) if eager else ()
+        halves.append((half, *more))
+    yield replace(common, parts=(*halves[0], *halves[1]), targets=(LATENCY,))
+    for parts, column in zip(halves, ("fw_latency_us", "bw_latency_us"), strict=True):
+        yield replace(common, parts=parts, targets=(Target(column=column, unit=1e6),))
+
+
+def _is_loss(node: OpNode) -> bool:
+    return node.phase == FORWARD and node.module == 0 and node.operator.name in LOSS
 
 
 def _switch(batch: NDArray[np.float64], seq: NDArray[np.float64]) -> dict[str, Any]:
@@ -106,10 +135,15 @@ def _switch(batch: NDArray[np.float64], seq: NDArray[np.float64]) -> dict[str, A
     }
 
 
-def _passes(model: str, spec: str, batch: NDArray[np.float64], seq: NDArray[np.float64]) -> Iterator[Part]:
-    config = find(spec).config
-    family = next((name for name in PASSES if model.startswith(name)), "")
-    for op, operands in PASSES.get(family, ()):
+def _passes(
+    passes: Mapping[str, Sequence[tuple[str, int]]],
+    model: str,
+    batch: NDArray[np.float64],
+    seq: NDArray[np.float64],
+) -> Iterator[Part]:
+    config = find(MODELS[model]).config
+    family = next((name for name in passes if model.startswith(name)), "")
+    for op, operands in passes.get(family, ()):
         sizes = {"rows": batch * float(config["heads"]) * seq, "cols": seq}
         graph = kernels.elementwise(op, "fp32", operands)
         yield Part(graph=graph, sizes=sizes, repeats=float(config["layers"]))

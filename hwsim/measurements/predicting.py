@@ -254,7 +254,7 @@ def answer(
             result = estimate(
                 part.graph, machine, phase=part.phase, dtype=question.dtype, weights=question.weights,
                 kv=question.kv, stack=_stack(protocol.stack), warm=protocol.warm,
-                overrides=overrides, **sizes,
+                overrides={**overrides, **part.settings}, **sizes,
             )  # fmt: skip
             tiers.add(str(result.provenance["tier"]))
             repeats = np.broadcast_to(np.asarray(part.repeats, np.float64), count)[at]

@@ -42,12 +42,16 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One estimate whose time counts `repeats` times; sizes are arrays aligned with the question's rows."""
+    """One estimate whose time counts `repeats` times; sizes are arrays aligned with the question's rows.
+
+    `settings` are overrides of this part alone.
+    """
 
     graph: OperatorGraph | str
     sizes: Mapping[str, Any]
     phase: str = "forward"
     repeats: Any = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
