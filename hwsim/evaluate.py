@@ -197,11 +197,11 @@ class Evaluator:
         forms = self.table.live_gradients.coefficients
         if not forms.any():
             return np.zeros(1)
-        fullest = np.argmax(np.stack(np.broadcast_arrays(*live)), axis=0)
-        parts = np.stack(np.broadcast_arrays(*(_linear(form, elements) for form in forms)))
-        shape = np.broadcast_shapes(parts.shape[1:], fullest.shape)
-        parts = np.broadcast_to(parts, (len(forms), *shape))
-        return np.asarray(np.take_along_axis(parts, np.broadcast_to(fullest, shape)[None], axis=0)[0])
+        parts = [_linear(form, elements) for form in forms]
+        *held, _ = np.broadcast_arrays(*live, *parts, np.zeros(1))
+        fullest = np.argmax(np.stack(held[: len(live)]), axis=0)
+        found = np.take_along_axis(np.stack(held[len(live) :]), fullest[None], axis=0)[0]
+        return np.asarray(found)
 
     def row_values(self) -> RowValues:
         """Values of every row at the single point of this evaluator."""

@@ -70,7 +70,7 @@ def timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[Timel
     overhead = _overhead_per_kernel(table, values.seconds, totals)
     start = 0.0
     events = []
-    held = live_bytes(table.graph, evaluator.sizes).tolist()
+    held, gradients = (part.tolist() for part in live_bytes(table.graph, evaluator.sizes))
     for at in _order(table):
         node, index = table.graph.nodes[at], int(table.row_of_node[at])
         duration = float(values.seconds[index]) + overhead
@@ -87,6 +87,7 @@ def timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[Timel
                 module=table.graph.modules[node.module],
                 bound=bound,
                 live_bytes=held[at],
+                gradient_bytes=gradients[at],
             )
         )
         start += duration

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from graphs.expressions import Environment
-from graphs.ir import KV, OPTIMIZER, WEIGHT, OperatorGraph
+from graphs.ir import GRADIENT, KV, OPTIMIZER, WEIGHT, OperatorGraph
 from graphs.workload import dtype_bits
 from hwsim.engines.demand import Array
 
@@ -36,13 +36,15 @@ def lifetimes(graph: OperatorGraph) -> Iterator[tuple[int, int, int]]:
         yield index, start, min(max(storage.freed_at, start), graph.length)
 
 
-def live_bytes(graph: OperatorGraph, sizes: Mapping[str, Array]) -> Array:
-    """Bytes held at every node beside what is held all along, at a single point."""
+def live_bytes(graph: OperatorGraph, sizes: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Bytes held at every node beside what is held all along, and of gradients in them; at a single point."""
     environment = Environment(sizes)
-    change = np.zeros(graph.length + 2)
+    change = np.zeros((2, graph.length + 2))
     for index, start, stop in lifetimes(graph):
         storage = graph.storages[index]
         held = float(environment(storage.elements)) * dtype_bits(storage.dtype) / 8
-        change[start] += held
-        change[stop + 1] -= held
-    return np.asarray(np.cumsum(change)[[node.at for node in graph.nodes]])
+        parts = slice(1 + (storage.role == GRADIENT))
+        change[parts, start] += held
+        change[parts, stop + 1] -= held
+    all_of_it, gradients = np.cumsum(change, axis=1)[:, [node.at for node in graph.nodes]]
+    return all_of_it, gradients

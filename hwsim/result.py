@@ -69,7 +69,8 @@ class TimelineEvent:
     module: str
     bound: str
     phase: str = "forward"
-    live_bytes: float = 0.0  # activations held meanwhile
+    live_bytes: float = 0.0  # activations and gradients held meanwhile
+    gradient_bytes: float = 0.0  # gradients in them
 
 
 @dataclass(frozen=True, kw_only=True)

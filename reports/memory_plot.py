@@ -14,7 +14,7 @@ from reports.module_bars import short
 from reports.numbers import byte_count, seconds
 from reports.palette import MEMORY_PARTS
 
-_ACTIVATIONS = MEMORY_PARTS["activations"]
+_ACTIVATIONS, _GRADIENTS = MEMORY_PARTS["activations"], MEMORY_PARTS["gradients"]
 
 
 def draw_roles(ax: Axes, estimate: Estimate) -> None:
@@ -51,12 +51,17 @@ def _with_amount(handle: Patch, values: dict[str, list[float]]) -> str:
 
 
 def draw_activations(ax: Axes, estimate: Estimate) -> None:
-    """Bytes of activations held at each moment, the peak named by its module."""
+    """Bytes of activations held at each moment, in training on top of the gradients; the peak named by its
+    module.
+    """
     events = estimate.timeline
     times = [*(event.start_s for event in events), events[-1].start_s + events[-1].duration_s]
     held = [event.live_bytes for event in events]
-    ax.stairs(held, times, fill=True, color=_ACTIVATIONS.colour, alpha=0.35, linewidth=0)
+    gradients = [event.gradient_bytes for event in events]
+    ax.stairs(held, times, baseline=gradients, fill=True, color=_ACTIVATIONS.colour, alpha=0.35, linewidth=0)
     ax.stairs(held, times, color=_ACTIVATIONS.colour, linewidth=0.9, baseline=None)
+    if any(gradients):
+        ax.stairs(gradients, times, fill=True, color=_GRADIENTS.colour, alpha=0.35, linewidth=0)
     plain_axes(ax)
     ax.set_xlim(0, times[-1])
     ax.set_ylim(0, 1.35 * max(held) or 1.0)
@@ -64,7 +69,7 @@ def draw_activations(ax: Axes, estimate: Estimate) -> None:
     linear_axis(ax, "y", byte_count)
     ax.locator_params(axis="y", nbins=4)
     ax.locator_params(axis="x", nbins=6)
-    title(ax, "Activations over time")
+    title(ax, "Activations and gradients over time" if any(gradients) else "Activations over time")
     _name_peak(ax, events, held)
 
 

@@ -31,8 +31,8 @@ OTHER = Family(label="other", colour="#7F7F7F", marker="X")
 _KINDS = {
     MATRIX: ("gemm", "grouped_gemm", "conv"),
     ATTENTION: ("attention",),
-    POINTWISE: ("pointwise", "fused", "create"),
-    ROWS: ("norm", "rms_norm", "softmax", "log_softmax", "reduce", "scan", "sort", "pool"),
+    POINTWISE: ("pointwise", "fused", "create", "optimizer"),
+    ROWS: ("norm", "rms_norm", "softmax", "log_softmax", "reduce", "scan", "sort", "pool", "loss"),
     MOVEMENT: ("copy", "kv_append", "gather", "scatter"),
     LINKS: ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", "collective"),
 }

@@ -1,18 +1,19 @@
 """The timeline of an estimate as Chrome trace events, which ui.perfetto.dev and chrome://tracing open.
 
-A process per device; in it a track per engine, one for the modules, and a counter of the activations held.
-The durations on the engine tracks add up to the latency; modules are begin and end marks, so that they are
-not counted twice.
+A process per device; in it a track per engine, one for the modules, one for the phases of a training step,
+and a counter of the memory held. The durations on the engine tracks add up to the latency; modules and phases
+are begin and end marks, so that they are not counted twice.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
+from graphs.ir import ACCUMULATE, BACKWARD
 from hwsim.errors import HwsimError
 from hwsim.result import Estimate, TimelineEvent
 from reports.files import write_text
@@ -21,6 +22,7 @@ from reports.table import workload
 
 _US = 1e6  # the format's unit of time
 _MODULES = 1
+_PHASES = 7
 _ENGINES = {
     "matrix": (2, (MATRIX, ATTENTION)),
     "vector": (3, (POINTWISE, ROWS)),
@@ -48,6 +50,9 @@ def _process(estimate: Estimate, process: int) -> Iterator[dict[str, Any]]:
     for track in sorted({_track(event) for event in timeline}):
         yield _name("thread_name", names[track], process, track)
     yield from _modules(timeline, process)
+    if estimate.training is not None:
+        yield _name("thread_name", "training step", process, _PHASES)
+        yield from _phases(timeline, process)
     yield from _held(timeline, process)
     for event in timeline:
         yield {
@@ -83,16 +88,32 @@ def _modules(timeline: Iterable[TimelineEvent], process: int) -> Iterator[dict[s
     yield from (_mark("E", name, process, now) for name in reversed(open_path))
 
 
-def _mark(phase: str, name: str, process: int, at_s: float) -> dict[str, Any]:
-    return {"ph": phase, "name": name, "pid": process, "tid": _MODULES, "ts": at_s * _US}
+def _phases(timeline: Iterable[TimelineEvent], process: int) -> Iterator[dict[str, Any]]:
+    """Begin and end of every stretch of one phase; gradients are added to amid the backward pass."""
+
+    def stretch_of(event: TimelineEvent) -> str:
+        return BACKWARD if event.phase == ACCUMULATE else event.phase
+
+    for phase, events in groupby(timeline, stretch_of):
+        stretch = list(events)
+        end = stretch[-1].start_s + stretch[-1].duration_s
+        yield _mark("B", phase, process, stretch[0].start_s, track=_PHASES)
+        yield _mark("E", phase, process, end, track=_PHASES)
+
+
+def _mark(phase: str, name: str, process: int, at_s: float, track: int = _MODULES) -> dict[str, Any]:
+    return {"ph": phase, "name": name, "pid": process, "tid": track, "ts": at_s * _US}
 
 
 def _held(timeline: Iterable[TimelineEvent], process: int) -> Iterator[dict[str, Any]]:
-    """Bytes of activations, where they change."""
-    before = None
+    """Bytes of activations, and of gradients if there are any, where they change."""
+    trains = any(event.gradient_bytes for event in timeline)
+    before: dict[str, float] = {}
     for event in timeline:
-        if event.live_bytes != before:
-            values = {"bytes": event.live_bytes}
+        values = {"bytes": event.live_bytes - event.gradient_bytes}
+        if trains:
+            values["gradients"] = event.gradient_bytes
+        if values != before:
             yield {
                 "ph": "C",
                 "name": "activations",
@@ -100,4 +121,4 @@ def _held(timeline: Iterable[TimelineEvent], process: int) -> Iterator[dict[str,
                 "ts": event.start_s * _US,
                 "args": values,
             }
-        before = event.live_bytes
+        before = values

@@ -181,7 +181,7 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
     "neusight_models": (
         "device,model,mode,seq_len,batch,option,n_gpus",
         ["Tesla T4,bert,train,64,2,eager,1", "Tesla T4,bert,inf,64,2,tp4,4", "Tesla T4,odd,inf,64,2,eager,1"],
-        [False] * 3,
+        [True, False, False],
     ),
     "timm": (
         "device,model,mode,dtype,layout,compiled,batch_size,img_size,torch",

@@ -21,6 +21,7 @@ from graphs.variants.swin import from_windows, into_windows, neighbours
 # Parameters as the model's own publication or released checkpoint counts them; tied weights once.
 PUBLISHED = {
     "bert-base": 109_482_240,  # google-bert/bert-base-uncased without the masked-language head
+    "bert-base-mlm": 110_106_428,  # with it and the next-sentence head
     "bert-large": 335_141_888,  # google-bert/bert-large-uncased, likewise
     "gpt2": 124_439_808,  # openai-community/gpt2
     "gpt2-medium": 354_823_168,

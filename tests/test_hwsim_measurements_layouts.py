@@ -63,8 +63,14 @@ def test_latent_decode_reads_one_set_of_keys_for_all_heads(tmp_path: Path) -> No
     assert many < 1.5 * few
 
 
-def test_a_training_row_says_that_training_is_not_simulated(tmp_path: Path) -> None:
-    assert _of(tmp_path, "neusight_models").notes == ["training is not simulated yet"]
+def test_a_training_row_is_two_passes_and_takes_longer_than_inference(tmp_path: Path) -> None:
+    """The backward pass has twice the products of the forward one, and adds to gradients."""
+    made = _of(tmp_path, "neusight_models", ("train", "inf"))
+    training, inference = made.values["latency_us"]
+    forward, backward = made.values["fw_latency_us"][0], made.values["bw_latency_us"][0]
+    assert forward + backward == pytest.approx(training)
+    assert 1.5 * forward < backward < 4 * forward
+    assert forward > inference
 
 
 def test_several_devices_are_refused_with_the_same_words(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ DTYPES: Mapping[str, str] = {
 }  # fmt: skip
 # Reasons that several layouts give word for word, so that they are counted together.
 SEVERAL_DEVICES = "needs several devices"
-NO_TRAINING = "training is not simulated yet"
+NO_TRAINING = "this layout does not read training rows yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
