@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphs import catalog
 from graphs.canary import LIMIT, Canary, seconds_of
 from graphs.errors import GraphError
 from graphs.expressions import as_expr
 from graphs.inputs import Example, SymbolValue
+from graphs.losses import SUM
 from graphs.profiling import Profile, profile
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Job:
     sizes: Mapping[str, int]
     build: Callable[[], nn.Module]
     example: Example
+    loss: str = SUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,7 @@ def job(
         sizes={name: int(value) for name, value in sizes.items() if name in wanted},
         build=lambda: module.build(entry.config),
         example=example,
+        loss=entry.loss,
     )
 
 
@@ -273,7 +276,7 @@ class _Run:
 
 
 def _call(job: Job) -> Callable[[], object]:
-    """The module in evaluation mode with random weights and inputs, ready to be called again and again."""
+    """The module with random weights and inputs, ready to be called or trained again and again."""
     import torch
 
     from graphs.layers import materialise
@@ -281,9 +284,35 @@ def _call(job: Job) -> Callable[[], object]:
     dtype = getattr(torch, RUNNABLE[job.dtype])
     with _default_dtype(dtype), torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        module = job.build().eval()
+        module = job.build()
         args, kwargs = materialise(job.example, job.sizes, dtype, torch.Generator().manual_seed(_SEED))
+    if job.phase == "train":
+        return _training_step(module.train(), args, kwargs, job.loss)
+    module.eval()
     return lambda: module(*args, **kwargs)
+
+
+def _training_step(
+    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], loss: str
+) -> Callable[[], object]:
+    """Forward, backward and a fused AdamW step; gradients are dropped, as a training loop does by default."""
+    import torch
+
+    from graphs.tracing.loss import loss_of
+
+    # a rate so small that any number of steps leaves the numbers as they are
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-9, fused=True)
+
+    def targets_of(logits: torch.Tensor) -> torch.Tensor:
+        return logits.new_zeros(logits.shape[:-1], dtype=torch.int64)
+
+    def step() -> None:
+        with torch.enable_grad():
+            loss_of(module(*args, **kwargs), loss, targets_of).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
 
 
 @contextmanager

@@ -138,8 +138,9 @@ def _check_memory(predicted: Sequence[Estimate]) -> None:
     """All models stay loaded, as rounds go over all of them; activations are those of one at a time."""
     import psutil
 
-    held = sum(e.memory_bytes["weights"] + e.memory_bytes["kv_cache"] for e in predicted)
-    needed = held + max(e.memory_bytes["activations"] for e in predicted) + _ROOM_BYTE
+    held = sum(e.memory_bytes[role] for e in predicted for role in ("weights", "kv_cache", "optimizer"))
+    passing = (e.memory_bytes["activations"] + e.memory_bytes["gradients"] for e in predicted)
+    needed = held + max(passing) + _ROOM_BYTE
     free = psutil.virtual_memory().available
     if needed > free:
         names = ", ".join(e.model for e in predicted)

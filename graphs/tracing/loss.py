@@ -1,24 +1,23 @@
-"""The scalar that a traced training step derives, made of whatever the module returns."""
+"""The scalar that a training step derives, made of whatever the module returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 
 from graphs.errors import GraphError
-from graphs.ir import INPUT
 from graphs.losses import CROSS_ENTROPY
-from graphs.tracing.recorder import Recorder
 
 
-def loss_of(out: Any, loss: str, recorder: Recorder) -> torch.Tensor:
+def loss_of(out: Any, loss: str, targets_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """The module's own loss where it returns one (a scalar), else `loss` of its outputs.
 
-    `cross_entropy` is that of the first output in float32 against one target index per row, as language
-    models and classifiers are trained; `sum` adds up all elements of all outputs.
+    `cross_entropy` is that of the first output in float32 against one target index per row, which
+    `targets_of` gives, as language models and classifiers are trained; `sum` adds up all elements of all
+    outputs.
     """
     outputs = [tensor for tensor in _floats(out) if tensor.requires_grad]
     if not outputs:
@@ -28,10 +27,7 @@ def loss_of(out: Any, loss: str, recorder: Recorder) -> torch.Tensor:
         return scalar
     if loss == CROSS_ENTROPY:
         logits = outputs[0]
-        recorder.paused += 1
-        targets = logits.new_empty(logits.shape[:-1], dtype=torch.int64)
-        recorder.paused -= 1
-        recorder.register(targets, INPUT, "targets")
+        targets = targets_of(logits)
         rows = logits.flatten(0, -2) if logits.dim() > 2 else logits
         return functional.cross_entropy(rows.float(), targets.flatten())
     total = outputs[0].sum()

@@ -124,9 +124,16 @@ def _call(module: nn.Module, args: Any, kwargs: Any, recorder: Recorder, loss: s
 
 def _step(module: nn.Module, args: Any, kwargs: Any, recorder: Recorder, loss: str) -> None:
     """The recorded call and the backward pass of its loss; what outlives them are gradients."""
+
+    def targets_of(logits: torch.Tensor) -> torch.Tensor:
+        with recorder.not_recording():
+            targets = logits.new_empty(logits.shape[:-1], dtype=torch.int64)
+        recorder.register(targets, INPUT, "targets")
+        return targets
+
     module.train()
     with torch.enable_grad(), recorder:
-        derived = loss_of(module(*args, **kwargs), loss, recorder)
+        derived = loss_of(module(*args, **kwargs), loss, targets_of)
         recorder.phase = BACKWARD
         derived.backward()
     recorder.gradients(module)
