@@ -174,6 +174,22 @@ def test_gpu_split_kv_spreads_one_long_sequence_over_all_units(tmp_path: Path) -
     assert split.breakdown_s["compute"] == pytest.approx(whole.breakdown_s["compute"] * 7 / 64)
 
 
+def test_gpu_stream_k_deals_all_key_steps_evenly(tmp_path: Path) -> None:
+    """11 heads of 8 steps of 128 keys on 10 units: two waves a head each, or 88 steps of which the busiest
+    unit has 9; more contexts or heads leave every unit at work.
+    """
+    device = toy(tmp_path, "simt")
+    sizes = {"batch": 1, "sets": 11, "group": 1, "q": 1, "k": 1024, "d": 64}
+    overrides = {**ideal(device), **FAST_MEMORY}
+    whole = hwsim.estimate(attention_graph(), device, stack=NO_SOFTWARE, overrides=overrides, **sizes)
+    overrides["stack.attention_kernel"] = "stream_k"
+    even = hwsim.estimate(attention_graph(), device, stack=NO_SOFTWARE, overrides=overrides, **sizes)
+    assert whole.breakdown_s["compute"] == pytest.approx(2 * 10 * 2 * 16 * 1024 * 128 / 1e12)
+    assert even.breakdown_s["compute"] == pytest.approx(whole.breakdown_s["compute"] * 9 / 16)
+    assert even.flops_executed == whole.flops_executed
+    assert even.ops[0].choice == "stream-K"
+
+
 def test_a_systolic_product_is_folds_times_cycles(tmp_path: Path) -> None:
     """100 x 32 times 32 x 64 on two 16 x 16 arrays, weights stationary, half the columns on each:
     2 x 2 folds that stream 100 rows, the first load, fill and drain of 16 + 16 + 16 - 2 cycles.

@@ -74,8 +74,13 @@ def _aligned(rows: GemmRows) -> Array:
 
 
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
-    """Flash attention: heads that share keys are packed into tiles, a block each; split-KV adds blocks."""
-    splits = KV_SPLITS if machine.attention_kernel in ("flash_split_kv", "stream_k") else (1,)
+    """Flash attention: heads that share keys are packed into tiles, a block each; split-KV adds blocks.
+
+    Stream-K (LeanAttention) has no such grid: the key steps of all tiles stand in one line, dealt evenly to
+    two blocks a unit, which leave partial results where a tile goes over from one to the next.
+    """
+    streams = machine.attention_kernel == "stream_k"
+    splits = KV_SPLITS if machine.attention_kernel == "flash_split_kv" else (1,)
     split = np.array(splits, dtype=np.float64)[:, None, None]
     c = machine.coefficients
     group = rows.heads / rows.kv_heads
@@ -88,13 +93,18 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
     efficiency = c["attention_efficiency"] * tile / (tile + c["query_half_tile"])
     byte_per_tile = steps * KV_STEP * width * rows.byte
     partial = np.where(split > 1, 2 * 4 * split * rows.heads * rows.q_len * rows.value_dim, 0.0)
+    waves, most = np.ceil(tiles / machine.units), np.maximum(1.0, tiles / machine.units)
+    if streams:
+        waves = most = np.ceil(tiles * steps / machine.units) / steps
+        blocks = np.minimum(2.0 * machine.units, tiles * steps)
+        partial = 2 * 4 * blocks * np.minimum(tile, packed) * rows.value_dim
     return Demand(
-        matrix=np.ceil(tiles / machine.units) * machine.units * flop_per_tile / efficiency,
+        matrix=waves * machine.units * flop_per_tile / efficiency,
         executed=tiles * flop_per_tile,
         onchip=tiles * byte_per_tile + partial + 2 * rows.heads * rows.q_len * width * rows.byte,
-        busiest=np.maximum(1.0, tiles / machine.units) * byte_per_tile,
+        busiest=most * byte_per_tile,
         extra_dram=np.zeros((1, 1)),
-        labels=tuple(f"split-KV {s}" if s > 1 else "one pass" for s in splits),
+        labels=("stream-K",) if streams else tuple(f"split-KV {s}" if s > 1 else "one pass" for s in splits),
     )
 
 

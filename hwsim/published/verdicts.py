@@ -46,12 +46,18 @@ _UNITS = {
     "steps/s": 1.0,
     "billion": 1e-3,  # of pJ
     "exponent": 1.0,
+    "complexity": 1.0,
+    "order": 1.0,
+    "qualitative": 1.0,
+    "occupancy": 1.0,
 }
 
 
 def unit_value(unit: str | None) -> float:
     """One unit in SI."""
     word = (unit or "").partition(" ")[0]
+    if word.startswith("O("):
+        return 1.0  # the exponent of a printed order
     if word not in _UNITS:
         raise HwsimError(f"unit {unit!r} is not known; units begin with {', '.join(filter(None, _UNITS))}")
     return _UNITS[word]
