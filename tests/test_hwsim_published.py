@@ -81,6 +81,18 @@ def test_a_part_of_a_model_is_counted_and_timed_by_its_module(tmp_path: Path) ->
     assert 0 < share.ours < 1
 
 
+def test_a_grid_of_sizes_tells_its_mean_or_its_largest(tmp_path: Path) -> None:
+    run = 'run = { take = "macs", at = { batch = [1, 3], seq = [16, 32] } }\n'
+    file = claims_file(tmp_path, f"published = 1\n{run}", f'published = 1\n{run}over = "max"')
+    mean, largest = (row.ours for row in hwsim.claims(file).rows)
+    one, two = 16 * 8 * 56 + 2 * 16 * 16 * 8, 32 * 8 * 56 + 2 * 32 * 32 * 8
+    assert mean == (1 + 3) * (one + two) / 4
+    assert largest == 3 * two
+    assert spelled(read(file)[0].recipe).endswith(
+        "batch 1 3, seq 16 32, on h100-sxm, compiled; mean over the grid"
+    )  # type: ignore[arg-type]
+
+
 def test_the_printed_value_never_enters_the_computation(tmp_path: Path) -> None:
     row = 'formula = "a / b"\nruns = { a = { take = "macs" }, b = { take = "params" } }\n'
     computed = []

@@ -122,6 +122,8 @@ def _explained(claim: Claim, unit: float) -> Iterable[str]:
 def spelled(recipe: Recipe) -> str:
     """The recipe in one line: `base / new; base = latency_s of swin-t on t4, fp16; ...`."""
     runs = [f"{name} = {_run(run)}" for name, run in recipe.runs]
+    grid = any(isinstance(value, tuple) for _, run in recipe.runs for _, value in run.at)
+    runs += [f"{recipe.over} over the grid"] * grid
     return (
         _run(recipe.runs[0][1])
         if len(runs) == 1 and recipe.formula == "it"
@@ -133,12 +135,16 @@ def _run(run: Run) -> str:
     words = [f"{run.take} of {run.model}"]
     words += [f"within {run.within}"] * bool(run.within)
     words += [run.phase] * (run.phase != "forward")
-    words += [f"{name} {value:g}" for name, value in run.at]
+    words += [f"{name} {_spelled(value)}" for name, value in run.at]
     if run.device:
         words += [f"on {run.device}", *filter(None, (run.dtype,)), run.stack]
     words += [f"{run.generate} tokens"] * bool(run.generate)
     words += [f"{path}={value}" for path, value in run.set]
     return ", ".join(words)
+
+
+def _spelled(value: float | tuple[float, ...]) -> str:
+    return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _count(rows: Sequence[Checked]) -> dict[str, int]:

@@ -14,6 +14,8 @@ KINDS = (NUMBER, RANGE, WORDS, DERIVED, NOTHING)
 class Run:
     """One model in one workload, and what is taken from it; `at` are sizes, `set` device and stack paths.
 
+    A size with several values makes a grid, over which the formula works point by point.
+
     `within` keeps the operators of one module template, such as `stages.*.attention`; `generate` asks for a
     whole request of that many tokens.
     """
@@ -21,7 +23,7 @@ class Run:
     take: str
     model: str
     phase: str = "forward"
-    at: tuple[tuple[str, float], ...] = ()
+    at: tuple[tuple[str, float | tuple[float, ...]], ...] = ()
     device: str = ""
     dtype: str | None = None
     weights: str | None = None
@@ -45,10 +47,14 @@ RUN_FIELDS = tuple(field.name for field in fields(Run))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Runs by name and the arithmetic over them that gives the claimed quantity in SI units."""
+    """Runs by name and the arithmetic over them that gives the claimed quantity in SI units.
+
+    `over` says what is told of runs over a grid: their `mean` or their `max`.
+    """
 
     runs: tuple[tuple[str, Run], ...]
     formula: str
+    over: str = "mean"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ class _Run(_Strict):
     take: str | None = None
     model: str | None = None
     phase: str | None = None
-    at: dict[str, float] = Field(default_factory=dict)
+    at: dict[str, float | list[float]] = Field(default_factory=dict)
     device: str | None = None
     dtype: str | None = None
     weights: str | None = None
@@ -66,6 +67,7 @@ class _Claim(_Strict):
     run: _Run | None = None
     runs: dict[str, _Run] = Field(default_factory=dict)
     formula: str | None = None
+    over: Literal["mean", "max"] = "mean"
     instead: list[_Instead] = Field(default_factory=list)
 
 
@@ -158,7 +160,7 @@ def _recipe(where: str, file: _File, one: _Claim) -> Recipe | None:
     runs = tuple((name, _run(where, _merged(shared, _keys(run)))) for name, run in given.items())
     if one.formula is None and len(runs) > 1:
         raise HwsimError(f"{where} has {len(runs)} runs and no formula; write one, such as 'base / new'")
-    return Recipe(runs=runs, formula=one.formula or runs[0][0])
+    return Recipe(runs=runs, formula=one.formula or runs[0][0], over=one.over)
 
 
 def _keys(run: _Run) -> dict[str, Any]:
@@ -178,7 +180,8 @@ def _run(where: str, keys: Mapping[str, Any]) -> Run:
         if not keys.get(needed):
             raise HwsimError(f"{where} has a run without {needed!r}; name one")
     plain = {name: value for name, value in keys.items() if name not in ("at", "set")}
-    return Run(**plain, at=tuple(keys.get("at", {}).items()), set=tuple(keys.get("set", {}).items()))
+    sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.get("at", {}).items()}
+    return Run(**plain, at=tuple(sizes.items()), set=tuple(keys.get("set", {}).items()))
 
 
 def _instead(where: str, recipe: Recipe | None, other: _Instead) -> Instead:
@@ -188,4 +191,4 @@ def _instead(where: str, recipe: Recipe | None, other: _Instead) -> Instead:
     runs = tuple(
         (name, run.changed(change) if other.only in (None, name) else run) for name, run in recipe.runs
     )
-    return Instead(say=other.say, recipe=Recipe(runs=runs, formula=other.formula or recipe.formula))
+    return Instead(say=other.say, recipe=replace(recipe, runs=runs, formula=other.formula or recipe.formula))

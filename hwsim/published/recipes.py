@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from graphs.expressions import evaluate
 from graphs.ir import WEIGHT, OperatorGraph, Storage, module_template
 from graphs.workload import dtype_bits
@@ -26,13 +28,14 @@ class Take:
     """Something that a run gives, in SI units, and its tolerance."""
 
     tolerance: float
-    of: Callable[[Run], float]
+    of: Callable[[Run], Any]
 
 
 def compute(recipe: Recipe) -> float:
     """The claimed quantity in SI units."""
     values = {name: taken(run) for name, run in recipe.runs}
-    return float(evaluate(recipe.formula, values))
+    found = np.asarray(evaluate(recipe.formula, values))
+    return float(found.max() if recipe.over == "max" else found.mean())
 
 
 def tolerance(recipe: Recipe) -> float:
@@ -40,8 +43,8 @@ def tolerance(recipe: Recipe) -> float:
     return max(_take(run).tolerance for _, run in recipe.runs)
 
 
-def taken(run: Run) -> float:
-    """What one run gives."""
+def taken(run: Run) -> Any:
+    """What one run gives, at every point of its grid."""
     return _take(run).of(run)
 
 
@@ -58,7 +61,7 @@ def _graph(run: Run) -> OperatorGraph:
 def _counting(name: str) -> Take:
     def of(run: Run) -> float:
         graph = _graph(run)
-        return CONVENTIONS[name](graph, bind(graph, dict(run.at)), run.within)
+        return CONVENTIONS[name](graph, bind(graph, _grid(run)), run.within)
 
     return Take(tolerance=COUNT, of=of)
 
@@ -86,19 +89,19 @@ def _weight_bytes(run: Run) -> float:
 def _estimated(name: str, tolerance: float) -> Take:
     """An attribute of the estimate; only latency knows modules."""
 
-    def of(run: Run) -> float:
+    def of(run: Run) -> Any:
         if run.within:
             raise HwsimError(f"{run.take!r} cannot be taken of a part ({run.within}); leave out 'within'")
-        return float(getattr(_priced(_without_take(run)), name))
+        return getattr(_priced(_without_take(run)), name)
 
     return Take(tolerance=tolerance, of=of)
 
 
-def _latency(run: Run) -> float:
+def _latency(run: Run) -> Any:
     """Of the whole, or of the operators in one module template."""
     priced = _priced(_without_take(run))
     if not run.within:
-        return float(priced.latency_s)
+        return priced.latency_s
     return float(
         sum(
             row.latency_s
@@ -124,11 +127,21 @@ def _priced(run: Run) -> Any:
         "stack": run.stack,
         "overrides": dict(run.set),
     }
-    sizes: dict[str, Any] = dict(run.at)
+    sizes = _grid(run)
     if run.generate is None:
         return estimate(run.model, run.device, phase=run.phase, **sizes, **given)
     prompt = sizes.pop("seq", None)
     return request(run.model, run.device, generate=run.generate, prompt=prompt, **sizes, **given)
+
+
+def _grid(run: Run) -> dict[str, Any]:
+    """The sizes; those with several values as axes that broadcast against each other."""
+    axes = [name for name, value in run.at if isinstance(value, tuple)]
+    sizes: dict[str, Any] = dict(run.at)
+    for place, name in enumerate(axes):
+        shape = [-1 if at == place else 1 for at in range(len(axes))]
+        sizes[name] = np.array(sizes[name], dtype=np.float64).reshape(shape)
+    return sizes
 
 
 TAKES: Mapping[str, Take] = {
