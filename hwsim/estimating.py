@@ -166,7 +166,7 @@ def _bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[Oper
             raise HwsimError(
                 f"{graph.model} in phase {phase} needs {guard.text}, which {_values(bound, guard)} breaks"
             )
-        fixed[culprit] = int(bound[culprit])
+        fixed[culprit] = int(bound[culprit].flat[0])
         graph = trace(model, phase=phase, fixed=fixed)
     raise HwsimError(f"{graph.model} cannot be traced at {', '.join(f'{k}={v}' for k, v in fixed.items())}")
 
@@ -224,11 +224,15 @@ def broken_guard(graph: OperatorGraph, values: Mapping[str, Array]) -> tuple[Exp
         holds = np.asarray(environment(guard), dtype=bool)
         if np.all(holds):
             continue
-        small = [
-            n for n in sorted(guard.symbols) if np.ndim(values[n]) == 0 and float(values[n]) in (0.0, 1.0)
-        ]
+        small = [n for n in sorted(guard.symbols) if _only_value(values[n]) in (0.0, 1.0)]
         return guard, small[0] if small else None
     return None
+
+
+def _only_value(values: Array) -> float | None:
+    """The one value that all points share, None where they differ."""
+    low, high = float(np.min(values)), float(np.max(values))
+    return low if low == high else None
 
 
 def _checked(name: str, value: Any) -> Array:
