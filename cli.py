@@ -797,6 +797,9 @@ def calibrate(
         list[Path] | None,
         typer.Option("--from", metavar="FILE", help="A table of measurements (.csv, .csv.gz); repeatable."),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", "-d", metavar="DEV", help="The machine to time operators on: local.")
+    ] = "",
     scope: Annotated[
         str, typer.Option(metavar="S", help="What is fitted: device, generation or engine.")
     ] = "device",
@@ -804,20 +807,34 @@ def calibrate(
         Path | None,
         typer.Option(metavar="FILE", help="Coefficient file or folder; the user's own folder if not given."),
     ] = None,
+    minutes: Annotated[float, typer.Option(metavar="M", help="About how long to time operators.")] = 3.0,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Of torch; one per core if not given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fit coefficients to measurements; estimates find the files that it writes.
 
+    With -d local operators are timed here; interrupted, it goes on where it was.
+
     \b
+    hwsim calibrate -d local
     hwsim calibrate --from gemm.csv --from attention.csv.gz
     hwsim calibrate --from gemm.csv --scope generation --out coefficients/
     """
     import hwsim
-    from hwsim.errors import HwsimError
+    from reports.progress import progress_bar
 
-    if not sources:
-        raise HwsimError("nothing to calibrate from; give --from FILE")
-    found = hwsim.calibrate(sources, scope=scope, out=out)  # type: ignore[arg-type]  # checked there
+    with progress_bar() as progress:
+        found = hwsim.calibrate(
+            sources or (),
+            device=device,
+            scope=scope,  # type: ignore[arg-type]  # checked there
+            out=out,
+            minutes=minutes,
+            threads=threads,
+            progress=progress,
+        )
     if as_json:
         _print_json(found.to_dict())
     else:

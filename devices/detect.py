@@ -17,6 +17,7 @@ from devices.derived import derived_bandwidth
 from devices.device import Compute, Device, Energy, Memory, MemoryLevel, Power, Price
 from devices.energy import Technology
 from devices.errors import DeviceError
+from devices.measured import measured
 
 _CACHE_FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -39,8 +40,22 @@ class Simd:
 
 
 def detect() -> Device:
-    """The CPU of this machine as device `local`."""
+    """The CPU of this machine as device `local`, with what was measured of it."""
+    found, seen = _local(), measured()
+    if seen is None or not seen.changes or not seen.of(found.name, int(found.compute.units)):
+        return found
+    return _with_measured(found, tuple(seen.changes.items()), str(seen.environment.get("date", "")))
+
+
+def unmeasured() -> Device:
+    """This machine as the system tells it, whatever was measured: where a calibration begins."""
     return _local()
+
+
+@cache
+def _with_measured(found: Device, changes: tuple[tuple[str, str], ...], date: str) -> Device:
+    told = {path: f"measured, hwsim calibrate -d local, {date}" for path, _ in changes}
+    return replace(found.replace(**dict(changes)), sources={**found.sources, **told}, notes="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

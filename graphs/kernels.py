@@ -113,7 +113,10 @@ def attention(dtype: str, kv_dtype: str = "", *, causal: bool = False, values: s
 
 @cache
 def elementwise(op: str, dtype: str, operands: int, results: int = 1) -> OperatorGraph:
-    """`op` over rows x cols tensors: `operands` of them in, `results` out; norms and softmax over cols."""
+    """`op` over rows x cols tensors: `operands` of them in, `results` out; norms and softmax over cols.
+
+    `gelu_tanh` is the form of gelu that takes a tanh.
+    """
     rows, cols = symbol("rows"), symbol("cols")
     whole = spec_of((rows, cols), dtype, INPUT)
     outputs = (spec_of((rows, cols), dtype, ACTIVATION),) * results
@@ -125,7 +128,8 @@ def elementwise(op: str, dtype: str, operands: int, results: int = 1) -> Operato
     elif op == "copy":
         one = Operator("copy", "aten.clone", (), inputs, outputs)
     else:
-        one = Operator("pointwise", f"aten.{op}", (), inputs, outputs)
+        form = (("form", "tanh"),) if op == "gelu_tanh" else ()
+        one = Operator("pointwise", f"aten.{op.removesuffix('_tanh')}", (), inputs, outputs, form)
     count = len(inputs)
     return graph_of(op, dtype, [(one, range(count), range(count, count + results))])
 
@@ -192,3 +196,23 @@ def expert_mlp(dtype: str, weight_dtype: str = "", *, gated: bool = True) -> Ope
             (grouped(hidden, inter, narrow, out), (3, 4), (5,)),
         ],
     )
+
+
+@cache
+def reduction(dtype: str) -> OperatorGraph:
+    """The mean of every row of a rows x cols tensor."""
+    rows, cols = symbol("rows"), symbol("cols")
+    data, out = spec_of((rows, cols), dtype, INPUT), spec_of((rows,), dtype, ACTIVATION)
+    one = Operator("reduce", "aten.mean", (("rows", rows), ("cols", cols)), (data,), (out,))
+    return graph_of("reduce", dtype, [(one, (0,), (1,))])
+
+
+@cache
+def swap(dtype: str) -> OperatorGraph:
+    """A batch x rows x heads x cols tensor copied with its middle dimensions swapped."""
+    shape = tuple(symbol(name) for name in ("batch", "rows", "heads", "cols"))
+    out = (shape[0], shape[2], shape[1], shape[3])
+    one = Operator(
+        "copy", "aten.clone", (), (spec_of(shape, dtype, INPUT),), (spec_of(out, dtype, ACTIVATION),)
+    )
+    return graph_of("swap", dtype, [(one, (0,), (1,))])

@@ -7,6 +7,7 @@ dropped: views and wrappers, operators without a rule and the time between opera
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,13 +24,17 @@ _ROOT = "hwsim.run"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorTime:
-    """All executions of one torch operator with the same input shapes in one run, and our kind for it."""
+    """All executions of one torch operator with the same input shapes in one run, and our kind for it.
+
+    `dims` are its canonical sizes as in an estimate's operator rows, empty where they are not known.
+    """
 
     name: str
     kind: str
     shapes: str
     count: int
     seconds: float
+    dims: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +53,10 @@ class Profile:
         return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
-def profile(run: Callable[[], object], kinds: Mapping[str, str]) -> Profile:
-    """One profiled run; `kinds` are those of its operators, from `graphs.tracing.listening`."""
+def profile(
+    run: Callable[[], object], kinds: Mapping[str, str], dims: Mapping[tuple[str, str], str] | None = None
+) -> Profile:
+    """One profiled run; `kinds` and `dims` are those of its operators, from `graphs.tracing.listening`."""
     # read when the profiler starts for the first time; below it, its library prints lines of its own
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from torch import profiler
@@ -66,7 +73,14 @@ def profile(run: Callable[[], object], kinds: Mapping[str, str]) -> Profile:
     for name, kind, shapes, microseconds in _times(root, kinds):
         times.setdefault((name, kind, shapes), []).append(microseconds)
     operators = [
-        OperatorTime(name=name, kind=kind, shapes=shapes, count=len(found), seconds=sum(found) * 1e-6)
+        OperatorTime(
+            name=name,
+            kind=kind,
+            shapes=shapes,
+            count=len(found),
+            seconds=sum(found) * 1e-6,
+            dims=_composite_dims(kind, shapes) or (dims or {}).get((name, shapes), ""),
+        )
         for (name, kind, shapes), found in times.items()
     ]
     operators.sort(key=lambda one: -one.seconds)
@@ -85,6 +99,22 @@ def _times(root: Any, kinds: Mapping[str, str]) -> Iterator[tuple[str, str, str,
             pending += event.cpu_children
         else:
             yield event.name, kind, _shapes(event), event.cpu_time_total
+
+
+def _composite_dims(kind: str, shapes: str) -> str:
+    """Sizes of what is kept whole, from its input shapes; empty for everything else."""
+    parts = [
+        [int(size) for size in one.split("x")] for one in shapes.split() if one.replace("x", "").isdigit()
+    ]
+    if kind == "attention" and len(parts) >= 3 and all(len(part) == 4 for part in parts[:3]):
+        (batch, heads, q_len, head_dim), (_, kv_heads, kv_len, _), value = parts[:3]
+        sizes = {"batch": batch, "heads": heads, "kv_heads": kv_heads, "q_len": q_len, "kv_len": kv_len}
+        sizes |= {"head_dim": head_dim, "value_dim": value[-1]}
+    elif kind == "rms_norm" and parts:
+        sizes = {"rows": math.prod(parts[0][:-1]), "cols": parts[0][-1]}
+    else:
+        return ""
+    return " ".join(f"{name}={value}" for name, value in sizes.items())
 
 
 def _shapes(event: Any) -> str:

@@ -1,15 +1,12 @@
 """Runs built-in models for real on this machine's CPU and times them so that its noise is seen.
 
-Rounds go over all models in turn, so that a slow minute does not fall on one of them. Every timed window has
-a canary before and after it, and waits a while for a quiet one. A window whose canary took more than `LIMIT`
-of the best is discarded, nothing is rescaled, and the lower quartile of what is left counts. At the end each
-model runs under torch's profiler.
+Rounds go over all models in turn, so that a slow minute does not fall on one of them; what counts of the
+windows, `graphs.timing` says. At the end each model runs under torch's profiler.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,20 +14,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from graphs import catalog
-from graphs.canary import LIMIT, Canary, seconds_of
+from graphs.canary import LIMIT, Canary
 from graphs.errors import GraphError
 from graphs.expressions import as_expr
 from graphs.inputs import Example, SymbolValue
 from graphs.losses import SUM
 from graphs.profiling import Profile, profile
+from graphs.threads import Team, team
+from graphs.timing import Timer, Window, judged, lower_quartile, spread
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from graphs.tracing.symbolic import Subject
+
 ROUNDS = 3
+TRAIN, EAGER, COMPILED = "train", "eager", "compiled"
+CPP_COMPILERS = ("g++", "clang++", "c++")
 RUNNABLE = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}  # ours -> torch's
-_WINDOW_S = 0.020  # a shorter run is repeated within its window
 _WINDOWS = 7  # most windows of a job in one round
 _ENOUGH = 5  # valid windows of a job after which no further round is added
 _PATIENCE_S = 3.0  # for a quiet machine, per job of a further round
@@ -43,7 +45,11 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One thing to time: how the module is built and called, at which sizes, in which dtype of ours."""
+    """One thing to time: how the module is built and called, at which sizes, in which dtype of ours.
+
+    Phase `train` is a step: forward, backward of `loss`, and AdamW as torch fuses it. The `stack` is eager,
+    or compiled by torch.
+    """
 
     name: str
     phase: str
@@ -52,16 +58,7 @@ class Job:
     build: Callable[[], nn.Module]
     example: Example
     loss: str = SUM
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Seconds per run in one window, the slower canary beside it, and whether that was quick enough."""
-
-    round: int
-    seconds: float
-    canary_s: float
-    valid: bool
+    stack: str = "eager"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +73,13 @@ class Measurement:
 
     @property
     def seconds(self) -> float | None:
-        """Lower quartile of the valid windows; None when the machine was never quiet."""
-        valid = [window.seconds for window in self.windows if window.valid]
-        if len(valid) < 2:
-            return valid[0] if valid else None
-        return statistics.quantiles(valid, n=4, method="inclusive")[0]
+        """What counts of the windows; None when the machine was never quiet."""
+        return lower_quartile(self.windows)
 
     @property
     def repeatability(self) -> float | None:
-        """Spread of the medians of the rounds' valid windows: largest less smallest, over the middle one."""
-        rounds: dict[int, list[float]] = {}
-        for window in self.windows:
-            if window.valid:
-                rounds.setdefault(window.round, []).append(window.seconds)
-        medians = [statistics.median(seconds) for seconds in rounds.values()]
-        return (max(medians) - min(medians)) / statistics.median(medians) if len(medians) > 1 else None
+        """Spread of the medians of the rounds' valid windows."""
+        return spread(self.windows)
 
     @property
     def discarded(self) -> int:
@@ -104,6 +93,7 @@ class Session:
     measurements: tuple[Measurement, ...]
     rounds: int
     threads: int
+    pinned: bool
     canary_s: float  # the best of the session
     torch: str
 
@@ -115,24 +105,38 @@ def job(
     dtype: str,
     *,
     asked: Sequence[str] = (),
+    stack: str = "eager",
 ) -> Job:
-    """The call of a built-in model.
+    """The call of a built-in model; as `job_of`."""
+    from graphs.sources.built_in import subject_of
+
+    return job_of(subject_of(entry, phase), sizes, dtype, asked=asked, stack=stack)
+
+
+def job_of(
+    subject: Subject,
+    sizes: Mapping[str, float],
+    dtype: str,
+    *,
+    asked: Sequence[str] = (),
+    stack: str = "eager",
+) -> Job:
+    """The call of what a trace would record.
 
     A size that no input shape has (how many experts are active) is left to the module unless `asked`.
     """
     if dtype not in RUNNABLE:
-        raise GraphError(f"{entry.name} cannot be run in {dtype} here; use {', '.join(RUNNABLE)}")
-    module = catalog.load(entry)
-    example = module.example(entry.config, catalog.call_phase(phase))
-    wanted = {*_shape_sizes(example), *asked}
+        raise GraphError(f"{subject.name} cannot be run in {dtype} here; use {', '.join(RUNNABLE)}")
+    wanted = {*_shape_sizes(subject.example), *asked}
     return Job(
-        name=entry.name,
-        phase=phase,
+        name=subject.name,
+        phase=subject.phase,
         dtype=dtype,
         sizes={name: int(value) for name, value in sizes.items() if name in wanted},
-        build=lambda: module.build(entry.config),
-        example=example,
-        loss=entry.loss,
+        build=subject.build,
+        example=subject.example,
+        loss=subject.loss,
+        stack=stack,
     )
 
 
@@ -161,12 +165,12 @@ def run_plan(
         raise GraphError(f"{len(jobs)} jobs in {rounds} rounds are nothing to run; give at least one of each")
     deadline = time.perf_counter() + _SHARES["rounds"] * budget_s
     tell = progress or (lambda done, text: None)
-    with _threads(threads), torch.no_grad():
-        canary = Canary()
+    with team(threads) as workers, torch.no_grad():
+        canary = Canary(workers)
         runs = []
         for index, one in enumerate(jobs):
             tell(_SHARES["build"] * index / len(jobs), f"{one.name}: building")
-            runs.append(_Run(one, canary))
+            runs.append(_Run(one, canary, workers))
         used = _timed_rounds(runs, rounds, deadline, deadline + budget_s, tell)
         measurements = []
         for index, run in enumerate(runs):
@@ -179,7 +183,8 @@ def run_plan(
         return Session(
             measurements=tuple(_judged(one, canary.best_s) for one in measurements),
             rounds=used,
-            threads=torch.get_num_threads(),
+            threads=workers.count,
+            pinned=workers.pinned,
             canary_s=canary.best_s,
             torch=torch.__version__,
         )
@@ -192,12 +197,12 @@ def _timed_rounds(runs: Sequence[_Run], rounds: int, deadline: float, overtime: 
         done = _SHARES["build"] + (_SHARES["rounds"] - _SHARES["build"]) * index / len(slots)
         tell(done, f"{run.job.name}: round {number + 1} of {rounds}")
         now = time.perf_counter()
-        run.sample(number, now + (deadline - now) / (len(slots) - index), least=1, most=_WINDOWS)
+        run.timer.sample(number, now + (deadline - now) / (len(slots) - index), least=1, most=_WINDOWS)
     number = rounds
     while lacking := _lacking(runs, deadline, overtime):
         for run in lacking:
             tell(_SHARES["rounds"], f"{run.job.name}: waiting for a quiet machine")
-            run.sample(number, time.perf_counter() + _PATIENCE_S, least=0, most=2)
+            run.timer.sample(number, time.perf_counter() + _PATIENCE_S, least=0, most=2)
         number += 1
     return number
 
@@ -206,47 +211,26 @@ def _lacking(runs: Sequence[_Run], deadline: float, overtime: float) -> list[_Ru
     """The runs with too few valid windows; after the deadline those with none."""
     now = time.perf_counter()
     needed = _ENOUGH if now < deadline else 1 if now < overtime else 0
-    return [run for run in runs if run.valid() < needed]
+    return [run for run in runs if run.timer.valid() < needed]
 
 
 def _judged(measurement: Measurement, best_s: float) -> Measurement:
-    windows = tuple(replace(one, valid=one.canary_s <= LIMIT * best_s) for one in measurement.windows)
+    windows = judged(measurement.windows, best_s)
     return replace(measurement, windows=windows, profile_valid=measurement.profile_canary_s <= LIMIT * best_s)
 
 
 class _Run:
     """A built module with its inputs, warmed up, and its windows so far."""
 
-    def __init__(self, job: Job, canary: Canary) -> None:
-        from graphs.tracing.listening import kinds_reached
+    def __init__(self, job: Job, canary: Canary, team: Team) -> None:
+        from graphs.tracing.listening import reached
 
         self.job = job
         self._canary = canary
-        self._call = _call(job)
-        self._windows: list[Window] = []
-        self._kinds = kinds_reached(self._call)
-        self._once_s = seconds_of(self._call)
-        self._repeats = max(1, math.ceil(_WINDOW_S / self._once_s))
-
-    def sample(self, round: int, deadline: float, *, least: int, most: int) -> None:
-        """Time `least` to `most` windows until the deadline, each between two canaries."""
-        before = self._canary.when_quiet(deadline)
-        if self._canary.quiet(before):
-            self._call()  # what ran in between has taken the caches
-        for done in range(most):
-            if done >= least and time.perf_counter() >= deadline:
-                return
-            if not self._canary.quiet(before):
-                before = self._canary.when_quiet(deadline)
-            seconds = seconds_of(self._repeated) / self._repeats
-            after = self._canary.time()
-            slower = max(before, after)
-            self._windows.append(Window(round=round, seconds=seconds, canary_s=slower, valid=True))
-            before = after
-
-    def valid(self) -> int:
-        """How many windows stand beside a quick canary."""
-        return sum(self._canary.quiet(window.canary_s) for window in self._windows)
+        call = _call(job)
+        self._reached = reached(call)
+        self._call = compiled(call) if job.stack == COMPILED else call
+        self.timer = Timer(self._call, canary, team)
 
     def measured(self) -> Measurement:
         """The windows, and the best of a few profiled runs."""
@@ -256,7 +240,7 @@ class _Run:
         canary_s, best = min(profiles, key=lambda found: (not self._canary.quiet(found[0]), found[1].seconds))
         return Measurement(
             job=self.job,
-            windows=tuple(self._windows),
+            windows=tuple(self.timer.windows),
             profile=best,
             profile_canary_s=canary_s,
             profile_valid=True,
@@ -267,12 +251,8 @@ class _Run:
         before = self._canary.when_quiet(time.perf_counter() + _PATIENCE_S)
         if self._canary.quiet(before):
             self._call()
-        found = profile(self._call, self._kinds)
+        found = profile(self._call, self._reached.kinds, self._reached.dims)
         return max(before, self._canary.time()), found
-
-    def _repeated(self) -> None:
-        for _ in range(self._repeats):
-            self._call()
 
 
 def _call(job: Job) -> Callable[[], object]:
@@ -285,8 +265,10 @@ def _call(job: Job) -> Callable[[], object]:
     with _default_dtype(dtype), torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         module = job.build()
+        if any(one.dtype != dtype for one in module.parameters()):
+            module.to(dtype)
         args, kwargs = materialise(job.example, job.sizes, dtype, torch.Generator().manual_seed(_SEED))
-    if job.phase == "train":
+    if job.phase == TRAIN:
         return _training_step(module.train(), args, kwargs, job.loss)
     module.eval()
     return lambda: module(*args, **kwargs)
@@ -315,6 +297,20 @@ def _training_step(
     return step
 
 
+def compiled(call: Callable[[], object]) -> Callable[[], object]:
+    """The call through torch.compile, compiled and warm; refused where no C++ compiler is found."""
+    import torch
+
+    if not any(map(shutil.which, CPP_COMPILERS)):
+        raise GraphError(
+            f"torch.compile needs a C++ compiler, and none of {', '.join(CPP_COMPILERS)} is here"
+        )
+    found: Callable[[], object] = torch.compile(call, dynamic=False)
+    found()
+    found()
+    return found
+
+
 @contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
     import torch
@@ -325,15 +321,3 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

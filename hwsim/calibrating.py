@@ -15,12 +15,14 @@ from typing import Literal
 import numpy as np
 
 from devices import Device
+from hwsim.calibrating_machine import MINUTES, MachineCalibration, Progress, calibrate_machine
 from hwsim.errors import HwsimError
 from hwsim.fitted import coefficients_for, user_folder
 from hwsim.fitting import Fitted, Key, Sample, fit, mean_error, read_entries, samples_of, write_entries
 from hwsim.fitting_gpus import BY_GENERATION, SHARED
 
 Scope = Literal["device", "generation", "engine"]
+HERE = "local"
 SEED = 1
 ROWS = 400  # of a device and operator that a fit looks at
 ITERATIONS = 12
@@ -62,12 +64,34 @@ class Calibration:
 
 
 def calibrate(
-    sources: str | Path | Sequence[str | Path], *, scope: Scope = "device", out: str | Path | None = None
-) -> Calibration:
-    """Fit coefficients to measurement files and write them: to `out`, or to the user's own folder.
+    sources: str | Path | Sequence[str | Path] = (),
+    *,
+    device: str = "",
+    scope: Scope = "device",
+    out: str | Path | None = None,
+    minutes: float = MINUTES,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Calibration | MachineCalibration:
+    """Fit coefficients to measurement files, or time operators on this `device` ("local") and fit to these.
 
-    `out` is a file when one device (or generation) was measured, else a folder.
+    They are written to `out`, or to the user's own folder. `out` is a file when one device (or generation)
+    was measured, else a folder. `minutes` and `threads` are for this machine.
     """
+    if device and sources:
+        raise HwsimError(f"a file names its devices, so device {device!r} has no place beside it; give one")
+    if device:
+        if device != HERE:
+            raise HwsimError(f"device '{device}' is not this machine, so nothing can be timed; use -d {HERE}")
+        return calibrate_machine(minutes=minutes, threads=threads, out=out, progress=progress)
+    if not sources:
+        raise HwsimError("nothing to calibrate from; give -d local, or --from FILE")
+    return _calibrate_files(sources, scope=scope, out=out)
+
+
+def _calibrate_files(
+    sources: str | Path | Sequence[str | Path], *, scope: Scope, out: str | Path | None
+) -> Calibration:
     paths = [sources] if isinstance(sources, str | Path) else list(sources)
     samples = [one for path in paths for one in _samples(path)]
     if not samples:

@@ -94,6 +94,7 @@ def estimate(
     precision = _precision(graph, machine_device, dtype, weights, kv, warnings)
     table = lower(graph, precision, chosen, training=training, warm=warm)
     coefficients = coefficients_for(machine_device).replace(changes["coefficient"])
+    warnings += coefficients.warnings
     machine = build_machine(machine_device, chosen, coefficients, _dtypes(table))
     shape = _shape(bound, machine_device, chosen, coefficients.values, np.asarray(price))
     flat, points = _flatten(bound, machine, shape)

@@ -143,10 +143,15 @@ class Evaluator:
         return found
 
     def elapsed(self, device_s: Array, machine: Machine) -> Array:
-        """The longer of kernels with their gaps and the host dispatching them; plus the first dispatch."""
+        """The longer of kernels with their gaps and the host dispatching them; plus the first dispatch.
+
+        A CPU is its own host: it dispatches, and then it computes.
+        """
         stack, c = machine.stack, machine.structure.coefficients
         kernels = self.table.kernels
         on_device = device_s + kernels * (stack.launch_s + c["kernel_ramp_s"])
+        if "host_slowdown" in c:
+            return np.asarray(on_device + kernels * stack.dispatch_s * c["host_slowdown"])
         return np.asarray(np.maximum(on_device, kernels * stack.dispatch_s) + stack.dispatch_s)
 
     def _assemble(

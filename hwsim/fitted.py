@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from devices import Device
+from devices.measured import FILE, coefficient_folder, measured
 from hwsim.errors import HwsimError
 
 FOLDER = Path(__file__).with_name("coefficients")
@@ -26,6 +29,7 @@ TIERS = {
 _ORDER = ("engine", "vendor", "generation", "device", "machine")
 # Above 1 these would undercut the floors of the machine, at 0 something would be divided by nothing.
 _SHARES, _FRACTIONS = ("_efficiency", "_share"), ("overlap", "clock_knee", "clock_floor")
+_OTHER_TABLES = ("environment", "device", "residuals", "peaks")
 _POSITIVE = ("clock_floor", "board_memory_scale", "cluster_sharing", "unit_byte_per_clock")
 
 
@@ -35,6 +39,7 @@ class Coefficients:
 
     values: Mapping[str, Any]
     scopes: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -55,21 +60,65 @@ class Coefficients:
             rule = _broken_rule(name, value)
             if rule:
                 raise HwsimError(f"coefficient.{name} is {value}; it must be {rule}")
-        return Coefficients(values={**self.values, **changes}, scopes=self.scopes)
+        return replace(self, values={**self.values, **changes})
 
 
 def coefficients_for(device: Device) -> Coefficients:
     """Coefficients of `device`, each from the narrowest file that has it."""
     values: dict[str, Any] = {}
     scopes: dict[str, str] = {}
-    for name in (device.engine, device.vendor.lower(), device.generation.lower(), device.id):
+    warnings = _doubts(device)
+    names = (device.engine, device.vendor.lower(), device.generation.lower(), device.id)
+    for name in names[: -1 if any(doubt.foreign for doubt in warnings) else None]:
         for coefficient, value, scope in _in_files(name):
             values[coefficient], scopes[coefficient] = value, scope
     if not values:
         raise HwsimError(
             f"engine {device.engine!r} has no coefficients; add hwsim/coefficients/{device.engine}.toml"
         )
-    return Coefficients(values=values, scopes=scopes)
+    return Coefficients(values=values, scopes=scopes, warnings=tuple(doubt.text for doubt in warnings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Doubt:
+    """What speaks against a calibration of this machine; a `foreign` one is of another and is left out."""
+
+    text: str
+    foreign: bool
+
+
+def _doubts(device: Device) -> list[_Doubt]:
+    """Whether the user's calibration of `local` was made on this CPU, with this torch."""
+    seen = measured() if f"{device.id}.toml" == FILE else None
+    if seen is None:
+        return []
+    again = "run `hwsim calibrate -d local`"
+    if not seen.of(device.name, int(np.max(device.compute.units))):
+        told = f"{seen.environment.get('cpu')}, {seen.environment.get('cores')} cores"
+        return [
+            _Doubt(
+                text=f"the calibration in the user's folder is of {told} and not used; {again}", foreign=True
+            )
+        ]
+    here = torch_version()
+    if here and seen.environment.get("torch") not in (here, None):
+        told = f"with torch {seen.environment['torch']}, and this is {here}"
+        return [_Doubt(text=f"this machine was calibrated {told}; {again}", foreign=False)]
+    return []
+
+
+def user_folder() -> Path:
+    """Where `hwsim calibrate` writes and where its files are found first."""
+    return coefficient_folder()
+
+
+@cache
+def torch_version() -> str | None:
+    """The version of the installed torch, without importing it."""
+    spec = find_spec("torch")
+    file = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin else None
+    found = re.search(r"__version__ = '([^']+)'", file.read_text()) if file and file.is_file() else None
+    return found[1] if found else None
 
 
 def _in_files(name: str) -> tuple[tuple[str, float, str], ...]:
@@ -78,13 +127,6 @@ def _in_files(name: str) -> tuple[tuple[str, float, str], ...]:
     files = (f"{stem}.toml", f"{stem}-energy.toml")  # fitted on latencies, and on joules
     paths = [folder / file for folder in (FOLDER, user_folder()) for file in files]
     return tuple(entry for path in paths if path.is_file() for entry in _read(path, path.stat().st_mtime_ns))
-
-
-def user_folder() -> Path:
-    """Where `hwsim calibrate` writes and where its files are found first."""
-    from platformdirs import user_config_path
-
-    return user_config_path("hwsim", appauthor=False) / "coefficients"
 
 
 @cache
@@ -102,7 +144,7 @@ def _read(path: Path, changed_ns: int) -> tuple[tuple[str, float, str], ...]:
     scope = scope if document.get("fitted_on") else "engine"  # a prior is no evidence, however narrow
     found = []
     for name, entry in document.items():
-        if not isinstance(entry, dict):
+        if not isinstance(entry, dict) or name in _OTHER_TABLES:
             continue
         value: Any = entry.get("value")
         rule = _broken_rule(name, value)

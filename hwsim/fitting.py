@@ -35,13 +35,17 @@ Key = tuple[str, str]  # coefficient; where: "" for all, a generation or a devic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Measured rows of one device and operator, as positions in the question that they answer."""
+    """Measured rows of one device and operator, as positions in the question that they answer.
+
+    Coefficients in `apart` are known not to touch it, so that a fit need not ask again when they change.
+    """
 
     device: Device
     op: str
     question: Question
     at: NDArray[np.intp]
     measured_s: Array
+    apart: frozenset[str] = frozenset()
 
 
 def samples_of(
@@ -121,7 +125,7 @@ def fit(
         made = at(x)
         parts = []
         for index, one in enumerate(samples):
-            chosen = made.of(one.device)
+            chosen = {k: v for k, v in made.of(one.device).items() if k not in one.apart}
             known = (index, np.array(list(chosen.values())).tobytes())
             if known not in memory:
                 memory[known] = log_errors(one, chosen) / np.sqrt(one.at.size)

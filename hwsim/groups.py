@@ -18,7 +18,7 @@ from hwsim.engines import engine
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows
 from hwsim.engines.tiling import Tiling
 from hwsim.machine import Machine
-from hwsim.optable import NEVER, OpTable
+from hwsim.optable import NEVER, OpTable, Row
 from hwsim.stacked import Stacked
 from hwsim.traffic import Traffic
 
@@ -28,6 +28,9 @@ REDUCTIONS = frozenset(
         "softmax_backward", "log_softmax_backward", "loss",
     )
 )  # fmt: skip
+# Larger blocks go back to the system when freed, smaller ones are used again: where glibc's threshold for
+# mmap ends (DEFAULT_MMAP_THRESHOLD_MAX in mallopt(3)).
+KEPT_BYTE = 2.0**25
 SHAPES = ("gemm", "attention", "stream")
 _DIMS = {"gemm": ("b", "m", "n", "k"), "attention": ("b", "kv", "m", "n", "k", "v"), "stream": ()}
 
@@ -76,27 +79,32 @@ class Group:
         self._causal = np.array([[float(row.operator.attribute("mask") == "causal")] for row in self._rows])
         self._reduces = np.array([[float(_reduces(row.operator))] for row in self._rows])
         self._gathered = np.array([[float(_first(row.operator).kind == "conv")] for row in self._rows])
+        self._loops = [_loops(row.operator) for row in self._rows]
         self._traffic = Traffic(table, self.rows)
+        self._results = _results(self._rows)
 
     def price(self, values: Environment, machine: Machine) -> Priced:
         """The cheapest candidate of every row at every point, by its complete price at nominal clock."""
         dram, moved, first = self._traffic.bytes(values, machine)
         vector = self._vector(values)
         special = self._special(values)
-        demand, arithmetic = self._demand(values, machine, moved)
+        demand, arithmetic = self._demand(values, machine, dram, moved)
         flop, vector, special = self._executed(values) * arithmetic, vector * arithmetic, special * arithmetic
         vector_s = (
             vector / _per_row(machine.vector_flop_per_s, self._dtypes) + special / machine.special_op_per_s
         )
+        slowdown = self._slowdown(machine.structure.coefficients)
+        fresh_s = self._fresh_s(values, machine.structure.coefficients)
         dram = dram + demand.extra_dram
         candidates = Candidates(
-            compute=np.maximum(
+            compute=slowdown
+            * np.maximum(
                 np.maximum(demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes), vector_s),
                 demand.feed / machine.onchip_byte_per_s,
-            ),
-            onchip_s=np.maximum(
-                demand.onchip / machine.onchip_byte_per_s, demand.busiest / machine.unit_byte_per_s
-            ),
+            )
+            + fresh_s,
+            onchip_s=slowdown
+            * np.maximum(demand.onchip / machine.onchip_byte_per_s, demand.busiest / machine.unit_byte_per_s),
             executed=demand.executed,
             dram_s=dram / machine.dram_byte_per_s,
             overlap=machine.structure.coefficients["overlap"],
@@ -122,11 +130,32 @@ class Group:
             tiling=demand.tiling,
         )
 
-    def _demand(self, values: Environment, machine: Machine, moved: Array) -> tuple[Demand, Array | float]:
+    def _slowdown(self, coefficients: Mapping[str, Any]) -> Any:
+        """How many times longer than counted the cores take over each row, 1 or [rows, 1 or points]."""
+        rates = {
+            str(at): coefficients[name]
+            for at, loops in enumerate(self._loops)
+            if (name := next((one for one in loops if one in coefficients), None))
+        }
+        return _per_row(rates, [str(at) for at in range(len(self._loops))]) if rates else 1.0
+
+    def _fresh_s(self, values: Environment, coefficients: Mapping[str, Any]) -> Any:
+        """Seconds that a host takes to hand out memory for large results, 0 or [rows, points]."""
+        cost = coefficients.get("fresh_page_s_per_byte")
+        if cost is None:
+            return 0.0
+        byte = [elements(values) * width for elements, width in self._results]
+        return sum((np.where(one >= KEPT_BYTE, one, 0.0) for one in byte), start=np.zeros((1, 1))) * cost
+
+    def _demand(
+        self, values: Environment, machine: Machine, dram: Array, moved: Array
+    ) -> tuple[Demand, Array | float]:
         """What the engine's candidates ask, and the share of the arithmetic that none of them can skip."""
         module = engine(machine.device.engine)
         if self.shape == "gemm":
-            return module.gemm(self._gemm_rows(values, machine), machine.structure), 1.0
+            return module.gemm(
+                self._gemm_rows(values, machine, dram / np.maximum(moved, 1.0)), machine.structure
+            ), 1.0
         if self.shape == "attention":
             rows = self._attention_rows(values)
             demand = module.attention(rows, machine.structure)
@@ -145,13 +174,13 @@ class Group:
     def _sizes(self, values: Environment) -> list[Array]:
         return [sizes(values) for sizes in self._dims.values()]
 
-    def _gemm_rows(self, values: Environment, machine: Machine) -> GemmRows:
+    def _gemm_rows(self, values: Environment, machine: Machine, missed: Array) -> GemmRows:
         b, m, n, k = self._sizes(values)
         return GemmRows(
             b=b, m=m, n=n, k=k,
             left_byte=self._first_byte, right_byte=self._second_byte, out_byte=self._out_byte,
             on_lanes=np.array([[float(d in machine.on_lanes)] for d in self._dtypes]),
-            gathered=self._gathered,
+            gathered=self._gathered, missed=missed,
         )  # fmt: skip
 
     def _attention_rows(self, values: Environment) -> AttentionRows:
@@ -211,6 +240,30 @@ def _repeated(demand: Demand, times: Array) -> Demand:
 def _first(operator: Operator) -> Operator:
     """The operator itself, or the first member of a fused one."""
     return operator.members[0] if operator.members else operator
+
+
+def _results(rows: Sequence[Row]) -> list[tuple[Stacked, Array]]:
+    """Elements and bytes per element of each result of every row; none where it is written in place."""
+    most = max(len(row.write_bits) for row in rows)
+    found = []
+    for at in range(most):
+        new = [at < len(row.write_bits) and not row.operator.name.endswith("_") for row in rows]
+        elements = [
+            row.operator.outputs[at].elements if fresh else number(0)
+            for row, fresh in zip(rows, new, strict=True)
+        ]
+        width = [[row.write_bits[at] / 8 if fresh else 0.0] for row, fresh in zip(rows, new, strict=True)]
+        found.append((Stacked(elements), np.array(width)))
+    return found
+
+
+def _loops(operator: Operator) -> tuple[str, ...]:
+    """Coefficients that may say how slow an operator's loop is, the closest first; a fused loop is new."""
+    if operator.members:
+        return ()
+    name = operator.name.rpartition(".")[2].rstrip("_")
+    form = operator.attribute("form")
+    return tuple(f"{one}_slowdown" for one in (f"{name}_{form}" if form else name, operator.kind))
 
 
 def _reduces(operator: Operator) -> bool:

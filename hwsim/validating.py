@@ -5,30 +5,44 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from devices import Device
 from devices import device as find_device
+from devices.detect import unmeasured
 from graphs.canary import LIMIT
-from graphs.catalog import VariantEntry, find, size_symbols
 from graphs.profiling import NOT_WORK
-from graphs.running import ROUNDS, Job, Measurement, Session, job, run_plan
+from graphs.running import COMPILED, EAGER, ROUNDS, Job, Measurement, Session, job_of, run_plan
+from graphs.sources.source import find as find_source
 from hwsim.errors import HwsimError
 from hwsim.estimating import estimate
+from hwsim.fitted import TIERS
 from hwsim.result import Estimate
-from hwsim.validation import Host, KindRow, Protocol, Validation, ValidationRow
+from hwsim.tracing import trace
+from hwsim.validation import Host, KindRow, OperatorRow, Protocol, Validation, ValidationRow
 
 if TYPE_CHECKING:
-    from hwsim.result import GroupRow
+    from graphs.profiling import OperatorTime
+    from hwsim.result import GroupRow, OpRow
 
 HERE = "local"
-STACK = "eager"  # what runs: torch, one operator after the other
 MINUTES = 1.5
 _TRACED = 0.1  # of the progress; the rest is running
 _BUSY = 0.1  # share of the CPU that other programs may take without a word
 _ROOM_BYTE = 1e9  # torch itself, and what allocators hold back
 
 Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One thing to run and to predict: a model spec in a phase at sizes; others take their defaults."""
+
+    model: str
+    phase: str = "forward"
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str | None = None
 
 
 def validate(
@@ -40,38 +54,59 @@ def validate(
     seq: int | None = None,
     context: int | None = None,
     dtype: str | None = None,
+    stack: str = EAGER,
     rounds: int = ROUNDS,
     minutes: float = MINUTES,
     overrides: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     **symbols: Any,
 ) -> Validation:
-    """Run built-in `models` on this machine, eager and with random weights, and compare with their estimates.
+    """Run `models` on this machine with random weights, and compare with their estimates.
 
-    A size is given to the models that have it. `minutes` is about how long it takes; `progress` is told the
-    fraction done and what comes next.
+    A size is given to the models that have it. The `stack` is eager or compiled. `minutes` is about how long
+    it takes; `progress` is told the fraction done and what comes next.
     """
-    machine = _this_machine(device)
-    tell = progress or (lambda done, text: None)
-    start = time.perf_counter()
     names = [models] if isinstance(models, str) else list(models)
-    if not names or not minutes > 0:
-        raise HwsimError(f"{len(names)} models in {minutes:g} minutes: give at least one and some time")
     given = {"batch": batch, "seq": seq, "context": context, **symbols, **(overrides or {})}
     asked = {name: value for name, value in given.items() if value is not None}
-    entries = [_entry(name) for name in dict.fromkeys(names)]
     warnings: list[str] = []
-    predicted = []
-    for index, entry in enumerate(entries):
-        tell(_TRACED * index / len(entries), f"{entry.name}: tracing")
-        taken = _taken(entry, phase, asked, entries, warnings)
-        predicted.append(
-            estimate(entry.name, machine, phase=phase, dtype=dtype, stack=STACK, overrides=taken)
-        )
-    for one in predicted:
-        warnings += [text for text in one.warnings if text not in warnings]
+    chosen = _given_to_those_that_have_it(list(dict.fromkeys(names)), phase, asked, warnings)
+    workloads = [Workload(model=name, phase=phase, sizes=sizes, dtype=dtype) for name, sizes in chosen]
+    return validate_workloads(
+        workloads, device, stack=stack, rounds=rounds, minutes=minutes, warnings=warnings, progress=progress
+    )
+
+
+def validate_workloads(
+    workloads: Sequence[Workload],
+    device: str | Device = HERE,
+    *,
+    stack: str = EAGER,
+    rounds: int = ROUNDS,
+    minutes: float = MINUTES,
+    warnings: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Validation:
+    """Run any mixture of workloads in one session, interleaved, as `validate`."""
+    machine = _this_machine(device)
+    if stack not in (EAGER, COMPILED):
+        raise HwsimError(f"stack {stack!r} cannot be run here; use {EAGER} or {COMPILED}")
+    tell = progress or (lambda done, text: None)
+    start = time.perf_counter()
+    if not workloads or not minutes > 0:
+        raise HwsimError(f"{len(workloads)} models in {minutes:g} minutes: give at least one and some time")
+    told = list(warnings)
+    predicted, before, jobs = [], [], []
+    untouched = replace(unmeasured(), id="uncalibrated")
+    for index, one in enumerate(workloads):
+        tell(_TRACED * index / len(workloads), f"{one.model}: tracing")
+        found = _estimate(one, machine, stack)
+        told += [text for text in found.warnings if text not in told]
+        calibrated = found.provenance["tier"] == TIERS["machine"]
+        before.append(float(_estimate(one, untouched, stack).latency_s) if calibrated else None)
+        jobs.append(_job(one, found, stack))
+        predicted.append(found)
     _check_memory(predicted)
-    jobs = [_job(entry, one, asked) for entry, one in zip(entries, predicted, strict=True)]
     load = _Load()
     session = run_plan(
         jobs,
@@ -82,16 +117,23 @@ def validate(
     )
     others = load.others_share()
     if others > _BUSY:
-        warnings.append(f"other programs took {100 * others:.0f} % of the CPU; stop them and measure again")
+        told.append(f"other programs took {100 * others:.0f} % of the CPU; stop them and measure again")
     return Validation(
         device=machine.id,
-        stack=STACK,
+        stack=stack,
         tier=str(predicted[0].provenance["tier"]),
         host=_host(machine, session),
         protocol=_protocol(session, others),
-        rows=tuple(_row(*pair) for pair in zip(predicted, session.measurements, strict=True)),
-        warnings=tuple(warnings),
+        rows=tuple(map(_row, predicted, session.measurements, before)),
+        warnings=tuple(told),
     )
+
+
+def _estimate(one: Workload, machine: Device, stack: str) -> Estimate:
+    found: Estimate = estimate(
+        one.model, machine, phase=one.phase, dtype=one.dtype, stack=stack, overrides=one.sizes
+    )
+    return found
 
 
 def _this_machine(device: str | Device) -> Device:
@@ -103,35 +145,33 @@ def _this_machine(device: str | Device) -> Device:
     return found
 
 
-def _entry(name: str) -> VariantEntry:
-    if name.endswith(".json") or ".py:" in name:
-        raise HwsimError(f"{name} cannot be run: validate runs built-in models; see `hwsim models`")
-    return find(name)
+def _given_to_those_that_have_it(
+    models: Sequence[str], phase: str, asked: Mapping[str, Any], warnings: list[str]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The sizes each model takes; one that no model knows is left for the estimate to refuse."""
+    known = {name: {size.name for size in trace(name, phase=phase).symbols} for name in models}
+    elsewhere = set().union(*known.values())
+    chosen = []
+    for name in models:
+        other = [size for size in asked if size in elsewhere - known[name]]
+        warnings += [f"{name} has no size {size!r} and runs without it" for size in other]
+        chosen.append((name, {size: value for size, value in asked.items() if size not in other}))
+    return chosen
 
 
-def _taken(
-    entry: VariantEntry,
-    phase: str,
-    asked: Mapping[str, Any],
-    entries: Sequence[VariantEntry],
-    warnings: list[str],
-) -> dict[str, Any]:
-    """What was asked and this model knows; a size that no model knows is left for the estimate to refuse."""
-    known = size_symbols(entry, phase)
-    elsewhere = {name for one in entries if phase in one.phases for name in size_symbols(one, phase)}
-    other = [name for name in asked if name in elsewhere - known.keys()]
-    warnings += [f"{entry.name} has no size {name!r} and runs without it" for name in other]
-    return {name: value for name, value in asked.items() if name not in other}
-
-
-def _job(entry: VariantEntry, predicted: Estimate, asked: Mapping[str, Any]) -> Job:
+def _job(one: Workload, predicted: Estimate, stack: str) -> Job:
     if predicted.shape:
-        raise HwsimError(f"{entry.name}: arrays cannot be run; give each size as one number")
-    fractional = [name for name in asked if predicted.sizes.get(name, 0) % 1]
+        raise HwsimError(f"{one.model}: arrays cannot be run; give each size as one number")
+    fractional = [name for name in one.sizes if predicted.sizes.get(name, 0) % 1]
     if fractional:
         value = predicted.sizes[fractional[0]]
-        raise HwsimError(f"{fractional[0]}={value:g}: a real run of {entry.name} needs a whole number")
-    return job(entry, predicted.phase, predicted.sizes, predicted.dtype, asked=tuple(asked))
+        raise HwsimError(f"{fractional[0]}={value:g}: a real run of {one.model} needs a whole number")
+    if one.model.endswith(".json"):
+        raise HwsimError(
+            f"{one.model} is a graph without a module, and cannot be run; name what it came from"
+        )
+    subject = find_source(one.model).subject(one.phase)
+    return job_of(subject, predicted.sizes, predicted.dtype, asked=tuple(one.sizes), stack=stack)
 
 
 def _check_memory(predicted: Sequence[Estimate]) -> None:
@@ -160,6 +200,7 @@ def _host(machine: Device, session: Session) -> Host:
         system=platform.platform(terse=True),
         torch=session.torch,
         threads=session.threads,
+        pinned=session.pinned,
     )
 
 
@@ -197,7 +238,7 @@ def _protocol(session: Session, others_share: float) -> Protocol:
     )
 
 
-def _row(predicted: Estimate, measured: Measurement) -> ValidationRow:
+def _row(predicted: Estimate, measured: Measurement, before: float | None) -> ValidationRow:
     return ValidationRow(
         model=predicted.model,
         phase=predicted.phase,
@@ -213,7 +254,37 @@ def _row(predicted: Estimate, measured: Measurement) -> ValidationRow:
         profiled_s=measured.profile.seconds,
         profile_quiet=measured.profile_valid,
         kinds=_kinds(predicted.by("kind"), measured),
+        prior_s=before,
+        operators=_operators(predicted, measured),
     )
+
+
+def _operators(predicted: Estimate, measured: Measurement) -> tuple[OperatorRow, ...]:
+    """Operators of one kind and size on both sides, what takes longest first."""
+    ours: dict[tuple[str, str], list[OpRow]] = {}
+    for row in predicted.ops:
+        ours.setdefault((row.kind, row.dims), []).append(row)
+    theirs: dict[tuple[str, str], list[OperatorTime]] = {}
+    for one in measured.profile.operators:
+        if one.dims:
+            theirs.setdefault((one.kind, one.dims), []).append(one)
+    found = [
+        OperatorRow(
+            kind=kind,
+            name=(ours.get(key) or theirs[key])[0].name,
+            dims=dims,
+            measured_s=sum(one.seconds for one in theirs[key]) if key in theirs else None,
+            measured_count=sum(one.count for one in theirs.get(key, ())),
+            predicted_s=sum(row.latency_s for row in ours[key]) if key in ours else None,
+            predicted_count=sum(row.count for row in ours.get(key, ())),
+            flops=sum(row.flops for row in ours.get(key, ())),
+            bytes=sum(row.onchip_bytes for row in ours.get(key, ())),
+            bound=ours[key][0].bound if key in ours else "",
+        )
+        for key in {**ours, **theirs}
+        for kind, dims in (key,)
+    ]
+    return tuple(sorted(found, key=lambda one: -(one.measured_s or one.predicted_s or 0.0)))
 
 
 def _kinds(predicted: Sequence[GroupRow], measured: Measurement) -> tuple[KindRow, ...]:

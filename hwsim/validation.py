@@ -12,6 +12,7 @@ from hwsim.accuracy import Accuracy, Pair, accuracy
 from hwsim.document import plain
 
 SCHEMA = "hwsim.validation/1"
+WORST = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,39 @@ class KindRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRow:
+    """All runs of one operator at one size in one run of a model, on both sides; None is absent there.
+
+    `flops` and `bytes` are counted, `bound` is what the estimate says limits it.
+    """
+
+    kind: str
+    name: str
+    dims: str
+    measured_s: float | None
+    measured_count: int
+    predicted_s: float | None
+    predicted_count: int
+    flops: float = 0.0
+    bytes: float = 0.0
+    bound: str = ""
+
+    @property
+    def gap_s(self) -> float:
+        """Predicted less measured; 0 where one side is absent."""
+        return self.predicted_s - self.measured_s if self.predicted_s and self.measured_s else 0.0
+
+    @property
+    def told(self) -> str:
+        """What was reached and what was expected: `91 GFLOP/s measured, 97 expected, compute bound`."""
+        if not (self.measured_s and self.predicted_s):
+            return ""
+        amount, unit = (self.flops, "GFLOP/s") if self.flops else (self.bytes, "GB/s")
+        reached, expected = (amount / seconds / 1e9 for seconds in (self.measured_s, self.predicted_s))
+        return f"{reached:.3g} {unit} measured, {expected:.3g} expected, {self.bound} bound"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationRow:
     """One workload: the measured run, the estimate, and both by operator kind.
 
@@ -63,11 +97,25 @@ class ValidationRow:
     profiled_s: float
     profile_quiet: bool
     kinds: tuple[KindRow, ...]
+    prior_s: float | None = None  # what was predicted before this machine was calibrated
+    operators: tuple[OperatorRow, ...] = ()
 
     @property
     def error(self) -> float | None:
         """Predicted over measured, less 1."""
         return self.predicted_s / self.measured_s - 1 if self.measured_s else None
+
+    @property
+    def prior_error(self) -> float | None:
+        """The same before calibration."""
+        return self.prior_s / self.measured_s - 1 if self.measured_s and self.prior_s else None
+
+    @property
+    def worst(self) -> tuple[OperatorRow, ...]:
+        """Operators in which most seconds are off, where the machine was quiet."""
+        if not self.profile_quiet:
+            return ()
+        return tuple(sorted((one for one in self.operators if one.gap_s), key=lambda one: -abs(one.gap_s)))
 
     @property
     def note(self) -> str:
@@ -85,6 +133,7 @@ class Host:
     system: str
     torch: str
     threads: int
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +172,23 @@ class Validation:
         return accuracy(pairs, len(self.rows))
 
     @cached_property
+    def before(self) -> Accuracy | None:
+        """The scores of the same workloads before this machine was calibrated; None when it is not."""
+        pairs = [
+            Pair(measured=row.measured_s, predicted=row.prior_s)
+            for row in self.rows
+            if row.measured_s and row.prior_s
+        ]
+        return accuracy(pairs, len(self.rows)) if pairs else None
+
+    @property
+    def worst(self) -> tuple[tuple[ValidationRow, OperatorRow], ...]:
+        """The five operators that are furthest off, by their share of the run they are in."""
+        every = [(row, one) for row in self.rows for one in row.worst[:WORST]]
+        every.sort(key=lambda pair: -abs(pair[1].gap_s) / pair[0].profiled_s)
+        return tuple(every[:WORST])
+
+    @cached_property
     def by_kind(self) -> Mapping[str, Accuracy]:
         """The scores of each kind that both sides know, a row being that kind in one workload."""
         found: dict[str, list[Pair | None]] = {}
@@ -145,6 +211,7 @@ class Validation:
             "protocol": plain(asdict(self.protocol)),
             "rows": [_row(row) for row in self.rows],
             "all": plain(asdict(self.overall)),
+            "before": None if self.before is None else plain(asdict(self.before)),
             "by_kind": {kind: plain(asdict(scores)) for kind, scores in self.by_kind.items()},
             "warnings": list(self.warnings),
         }
@@ -155,4 +222,5 @@ class Validation:
 
 def _row(row: ValidationRow) -> dict[str, Any]:
     kinds = [plain(asdict(one)) | {"error": one.error} for one in row.kinds]
-    return {**plain(asdict(row)), "error": row.error, "note": row.note, "kinds": kinds}
+    errors = {"error": row.error, "prior_error": row.prior_error}
+    return {**plain(asdict(row)), **errors, "note": row.note, "kinds": kinds}

@@ -6,14 +6,40 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from hwsim.calibrating import Calibration
-from reports.numbers import percent
+from hwsim.calibrating_machine import MachineCalibration
+from reports.numbers import percent, quantity
 from reports.table import plain_table
 
 _NAME = 34
+_UNITS = {"clock": "Hz", "bandwidth": "B/s"}
 
 
-def calibration_table(found: Calibration) -> RenderableType:
-    """Errors by device and operator before and after, coefficients that moved, and the files written."""
+def calibration_table(found: Calibration | MachineCalibration) -> RenderableType:
+    """Errors by operator before and after, what was fitted, and the files written."""
+    return _of_machine(found) if isinstance(found, MachineCalibration) else _of_files(found)
+
+
+def _of_machine(found: MachineCalibration) -> RenderableType:
+    here = found.environment
+    table = plain_table("operator", ">points", ">timed", ">before", ">after")
+    for row in found.rows:
+        table.add_row(row.op, str(row.points), str(row.timed), percent(row.before), percent(row.after))
+    pinned = "one to a core" if here["pinned"] else "not pinned"
+    return Group(
+        Text(f"{here['cpu']}, {here['threads']} threads of torch {here['torch']}, {pinned}"),
+        Text("mean absolute error of operators timed on a quiet machine, with priors and fitted"),
+        table,
+        Text(f"spread of a point between rounds, middle of all: {percent(found.repeatability)}"),
+        *(
+            Text(f"{path} = {quantity(value, _UNITS[path.rpartition('.')[2]])}")
+            for path, value in found.changes.items()
+        ),
+        *(Text(f"{name} = {value:.4g}") for name, value in found.values.items()),
+        Text(f"wrote {found.file}"),
+    )
+
+
+def _of_files(found: Calibration) -> RenderableType:
     table = plain_table("device", "operator", ">rows", ">before", ">after")
     for row in found.rows:
         table.add_row(row.device, row.op[:_NAME], str(row.rows), percent(row.before), percent(row.after))

@@ -25,6 +25,8 @@ def validation_tables(validation: Validation) -> RenderableType:
     parts += [Text(line) for line in _scores(validation)]
     for row in validation.rows:
         parts += [Text(), Text(f"{row.model} by kind: {workload_text(row)}"), _kinds(row)]
+    if validation.worst:
+        parts += [Text(), *_worst(validation)]
     if len(validation.rows) > 1:
         parts += [Text(), Text("by kind over all workloads"), _kind_scores(validation)]
     return Group(*parts)
@@ -102,9 +104,11 @@ def _head(validation: Validation) -> list[str]:
 
 
 def _workloads(rows: Sequence[ValidationRow]) -> RenderableType:
-    columns = ("model", "workload", ">measured", ">repeat.", ">windows", ">predicted", ">error")
-    table = plain_table(*columns, gap=1)
+    calibrated = any(row.prior_s for row in rows)
+    columns = ["model", "workload", ">measured", ">repeat.", ">windows", ">predicted", ">error"]
+    table = plain_table(*columns, *([">before"] if calibrated else []), gap=1)
     for row in rows:
+        before = [signed_percent(row.prior_error)] if calibrated else []
         table.add_row(
             Text(row.model),
             Text(_short(row)),
@@ -113,6 +117,7 @@ def _workloads(rows: Sequence[ValidationRow]) -> RenderableType:
             f"{row.windows - row.discarded}/{row.windows}",
             seconds(row.predicted_s),
             signed_percent(row.error),
+            *before,
         )
     return table
 
@@ -131,8 +136,27 @@ def _scores(validation: Validation) -> list[str]:
         f"{found.predicted} of {found.rows} compared: MAPE {percent(found.mape)}, "
         f"median {percent(found.median_ape)}, bias {signed_percent(found.bias)}{order}",
         f"inside the 80 % interval: {percent(found.coverage)}",
+        *_before(validation),
         *(f"{row.model}: {row.note}" for row in validation.rows if row.note),
     ]
+
+
+def _before(validation: Validation) -> list[str]:
+    found = validation.before
+    if found is None:
+        return []
+    return [f"before calibration: MAPE {percent(found.mape)}, bias {signed_percent(found.bias)}"]
+
+
+def _worst(validation: Validation) -> list[RenderableType]:
+    """The operators furthest off: seconds a run on both sides, and the rate that was reached."""
+    lines: list[RenderableType] = [Text("operators furthest off, as a share of their run")]
+    for row, one in validation.worst:
+        share = percent(abs(one.gap_s) / row.profiled_s)
+        sides = f"{seconds(one.measured_s)} measured, {seconds(one.predicted_s)} predicted"
+        lines.append(Text(f"{row.model} {one.kind} {one.dims}"))
+        lines.append(Text(f"  {sides}, {share} of the run; {one.told}"))
+    return lines
 
 
 def _kinds(row: ValidationRow) -> RenderableType:

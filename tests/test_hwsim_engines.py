@@ -68,7 +68,14 @@ def test_launches_and_ramps_add_up_per_kernel(engine: str, tmp_path: Path) -> No
     assert stack.breakdown_s["overhead"] == pytest.approx(5e-6)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+def test_a_cpu_dispatches_and_then_computes(tmp_path: Path) -> None:
+    device = toy(tmp_path, "cpu")
+    plain = price(stream_graph(), device, e=1000).latency_s
+    changes = {"stack.dispatch": "100 us", "coefficient.host_slowdown": 0.5}
+    assert price(stream_graph(), device, changes, e=1000).latency_s == pytest.approx(plain + 50e-6)
+
+
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "cpu"])
 def test_a_slow_host_hides_the_device_behind_its_dispatch(engine: str, tmp_path: Path) -> None:
     """The host needs 100 us per kernel and its first dispatch precedes the device: 200 us for one kernel."""
     device = toy(tmp_path, engine)

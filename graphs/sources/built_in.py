@@ -15,11 +15,12 @@ def find(spec: str) -> Source:
     """The variant called `spec`."""
     entry = catalog.find(spec)
     return Source(
-        name=entry.name, identity=(entry.source_hash,), subject=lambda phase: _subject(entry, phase)
+        name=entry.name, identity=(entry.source_hash,), subject=lambda phase: subject_of(entry, phase)
     )
 
 
-def _subject(entry: catalog.VariantEntry, phase: str) -> Subject:
+def subject_of(entry: catalog.VariantEntry, phase: str) -> Subject:
+    """What is traced of a built-in model in a phase."""
     sizes = catalog.size_symbols(entry, phase)
     import torch
 

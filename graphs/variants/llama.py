@@ -88,6 +88,12 @@ CONFIGS = {
         "activation": "silu", "qkv_bias": False, "tied": False, "head_norm": False,
         "scale_embedding": False, "dtype": "bfloat16",
     },
+    "smollm-135m": {
+        "hidden": 576, "layers": 30, "heads": 9, "kv_heads": 3, "head_dim": 64, "intermediate": 1536,
+        "vocab": 49152, "max_position": 2048, "rope_theta": 10000.0, "norm_eps": 1e-5,
+        "activation": "silu", "qkv_bias": False, "tied": True, "head_norm": False, "scale_embedding": False,
+        "dtype": "bfloat16",
+    },
     "mistral-7b": {
         "hidden": 4096, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128, "intermediate": 14336,
         "vocab": 32768, "max_position": 32768, "rope_theta": 1000000.0, "norm_eps": 1e-5,

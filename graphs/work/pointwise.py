@@ -47,7 +47,8 @@ _CREATE = ("ones", "zeros", "full", "arange", "ones_like", "zeros_like", "full_l
 
 
 def _pointwise(call: Call) -> Canonical:
-    return Canonical("pointwise")
+    form = call.keywords.get("approximate")
+    return Canonical("pointwise", attributes=(("form", form),) if form == "tanh" else ())
 
 
 def _create(call: Call) -> Canonical:

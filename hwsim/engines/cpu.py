@@ -12,41 +12,52 @@ from hwsim.engines.simt import visible_keys
 PANEL_ROWS = 6.0
 MATRIX_BLOCK = 2.0**15  # multiply-adds below which a product stays on one core
 QUERY_BLOCK = 64.0  # queries of a head that one core takes
+KEY_BLOCK = 512.0  # keys that torch's kernel takes at once
 BYTE_BLOCK = 65536.0  # bytes below which a loop stays on one core
 
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
-    """Micro-kernels of 6 x two vectors: ragged edges are padded; short K and few rows reuse less."""
+    """Micro-kernels of 6 x two vectors: ragged edges are padded; short K and few rows reuse less.
+
+    One row is a product with a vector and packs nothing. Every row of weights that comes from DRAM is waited
+    for before the prefetcher has seen it.
+    """
     c = machine.coefficients
     padded_m = np.where(rows.m < PANEL_ROWS, rows.m, np.ceil(rows.m / PANEL_ROWS) * PANEL_ROWS)
     padded_n = np.ceil(rows.n / machine.lanes) * machine.lanes
     work = rows.b * padded_m * padded_n * rows.k
-    busy = rows.b * (padded_m + c["panel_half_rows"]) * padded_n * (rows.k + c["k_prologue"])
+    packing = np.where(rows.m > 1, c["panel_half_rows"], 0.0)
+    busy = rows.b * (padded_m + packing) * padded_n * (rows.k + c["k_prologue"])
     left, right = rows.b * rows.m * rows.k * rows.left_byte, rows.b * rows.k * rows.n * rows.right_byte
     out = rows.b * rows.m * rows.n * rows.out_byte
     onchip = left * np.ceil(rows.n / 2048) + right * np.ceil(rows.m / 512) + out
+    waited = rows.b * rows.n * rows.missed * c["row_start_byte"]
     return Demand(
         matrix=_on_cores(2 * busy, 2 * MATRIX_BLOCK, machine)[None],
         executed=(2 * work)[None],
         onchip=onchip[None],
         busiest=busiest_byte(onchip, BYTE_BLOCK, machine.units)[None],
-        extra_dram=reread_byte(rows, machine.onchip_byte),
+        extra_dram=reread_byte(rows, machine.onchip_byte) + waited,
         labels=("blocked",),
     )
 
 
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
-    """Flash attention on a core per head and query block."""
+    """Flash attention on a core per head and query block; the softmax of a score stands as FLOP beside it.
+
+    Keys are skipped by blocks of `KEY_BLOCK`, so that a causal mask saves nothing over shorter ones.
+    """
     c = machine.coefficients
-    seen = visible_keys(rows, np.minimum(QUERY_BLOCK, rows.q_len))
+    seen = visible_keys(rows, np.maximum(KEY_BLOCK, np.minimum(QUERY_BLOCK, rows.q_len)))
     width = rows.head_dim + rows.value_dim
-    flop_per_query = 2 * seen * width
-    half, block = c["panel_half_rows"], np.minimum(QUERY_BLOCK, rows.q_len)
-    busy = rows.heads * (rows.q_len + half) * flop_per_query / c["attention_efficiency"]
+    executed = 2 * seen * width
+    per_query = (seen + c["key_half_columns"]) * (2 * width / c["attention_efficiency"] + c["score_flop"])
+    half, block = c["query_half_rows"], np.minimum(QUERY_BLOCK, rows.q_len)
+    busy = rows.heads * (rows.q_len + half) * per_query
     onchip = rows.heads * np.ceil(rows.q_len / QUERY_BLOCK) * seen * width * rows.byte
     return Demand(
-        matrix=_on_cores(busy, (block + half) * flop_per_query / c["attention_efficiency"], machine)[None],
-        executed=(rows.heads * rows.q_len * flop_per_query)[None],
+        matrix=_on_cores(busy, (block + half) * per_query, machine)[None],
+        executed=(rows.heads * rows.q_len * executed)[None],
         onchip=onchip[None],
         busiest=busiest_byte(onchip, BYTE_BLOCK, machine.units)[None],
         extra_dram=np.zeros((1, 1)),

@@ -20,6 +20,7 @@ class GemmRows:
 
     `on_lanes` [R, 1] is 1 where the dtype has no matrix unit and ordinary SIMD lanes multiply;
     `gathered` where operands are collected first (convolution): the alignment of k and n says nothing.
+    `missed` is the share of the bytes that no cache holds.
     """
 
     b: Array
@@ -31,6 +32,7 @@ class GemmRows:
     out_byte: Array
     on_lanes: Array = field(default_factory=lambda: np.zeros((1, 1)))
     gathered: Array = field(default_factory=lambda: np.zeros((1, 1)))
+    missed: Array = field(default_factory=lambda: np.ones((1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
