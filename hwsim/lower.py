@@ -14,6 +14,7 @@ from graphs.expressions import Expr
 from graphs.ir import ACCUMULATE, BACKWARD, FORWARD, GRADIENT, KV, RECOMPUTE, WEIGHT, Operator, OperatorGraph
 from graphs.passes.accumulation import accumulates, add_accumulation
 from graphs.passes.attention import apply_attention
+from graphs.passes.cache import copy_cache
 from graphs.passes.checkpointing import checkpoint
 from graphs.passes.fusion import fuse
 from graphs.passes.optimizer import add_optimizer
@@ -26,6 +27,7 @@ from hwsim.optable import NEVER, LinearForms, OpTable, Row
 
 PASSES: dict[str, Callable[[OperatorGraph], OperatorGraph]] = {
     "fusion": fuse,
+    "copied_cache": copy_cache,
     "pointwise_fusion": lambda graph: fuse(graph, epilogue=False),
 }
 _Key = tuple[int, Precision, Training | None, str, tuple[str, ...], bool]
