@@ -898,6 +898,9 @@ def validate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="As in `hwsim estimate`; repeatable."),
     ] = None,
+    stack: Annotated[
+        str, typer.Option(metavar="S", help="eager, or compiled: torch.compile is run and predicted.")
+    ] = "eager",
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Over all models, spread in time.")] = 3,
     minutes: Annotated[float, typer.Option(metavar="M", help="About how long to measure.")] = 1.5,
     plot: Annotated[
@@ -910,6 +913,9 @@ def validate(
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what was measured and predicted as CSV.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append what was measured to this table (.csv).")
     ] = None,
     measurements: Annotated[
         Path | None,
@@ -956,6 +962,7 @@ def validate(
             seq=seq,
             context=context,
             dtype=dtype,
+            stack=stack,
             rounds=rounds,
             minutes=minutes,
             overrides=_settings(settings),
@@ -963,6 +970,10 @@ def validate(
         )
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if save is not None:
+        from reports.validation import save_measurements
+
+        save_measurements(found, save)
     if out is not None:
         from reports.validation import predictions_csv
 

@@ -7,6 +7,7 @@ taken from copies that together exceed the caches, as weights of a model are; ot
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -42,8 +43,33 @@ class Benchmark:
     stack: str = "kernel"
 
 
-def operands(one: Benchmark, sizes: Sizes, dtype: Any, beyond_byte: float) -> list[tuple[Tensor, ...]]:
-    """Operands of a call in torch's `dtype`; of a cold benchmark so many that they exceed `beyond_byte`."""
+class Pool:
+    """Memory filled once, from which operands are cut in turn: making each anew takes most of the time."""
+
+    def __init__(self, byte: float) -> None:
+        import torch
+
+        self._data = torch.empty(int(byte / 4) + 1).uniform_(-1.0, 1.0)
+        self._at = 0
+
+    @property
+    def byte(self) -> int:
+        return self._data.numel() * 4
+
+    def cut(self, shape: Sequence[int]) -> Tensor:
+        """The next elements, from the start again where too few are left."""
+        count = math.prod(shape)
+        if count > self._data.numel():
+            self._data = self._data.repeat(1 + count // self._data.numel())
+        if self._at + count > self._data.numel():
+            self._at = 0
+        found = self._data[self._at : self._at + count].view(*shape)
+        self._at += count
+        return found
+
+
+def operands(one: Benchmark, sizes: Sizes, dtype: Any, pool: Pool) -> list[tuple[Tensor, ...]]:
+    """Operands of a call in torch's `dtype`; of a cold benchmark as many as the pool holds."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -51,19 +77,18 @@ def operands(one: Benchmark, sizes: Sizes, dtype: Any, beyond_byte: float) -> li
     def tensor(spec: Input) -> Tensor:
         shape = [int(evaluate(as_expr(size), sizes)) for size in spec.shape]
         if spec.dtype == "model":
-            return torch.randn(shape, generator=generator, dtype=torch.float32).to(dtype)
-        high = int(evaluate(as_expr(str(spec.high)), sizes)) if spec.high else int(sizes["table"])
-        return torch.randint(spec.low, high, shape, generator=generator)
+            return pool.cut(shape) if dtype == torch.float32 else pool.cut(shape).to(dtype)
+        return torch.randint(spec.low, int(sizes["table"]), shape, generator=generator)
 
     first = tuple(map(tensor, one.operands))
     held = sum(t.numel() * t.element_size() for t in first)
-    copies = 1 + (int(beyond_byte // held) if one.cold else 0)
-    return [first, *(tuple(t.clone() for t in first) for _ in range(copies - 1))]
+    copies = max(1, pool.byte // held) if one.cold else 1
+    return [first, *(tuple(map(tensor, one.operands)) for _ in range(copies - 1))]
 
 
-def runner(one: Benchmark, sizes: Sizes, dtype: Any, beyond_byte: float) -> Callable[[], object]:
+def runner(one: Benchmark, sizes: Sizes, dtype: Any, pool: Pool) -> Callable[[], object]:
     """The call, ready to be made again and again, going round the copies of its operands."""
-    turns = itertools.cycle(operands(one, sizes, dtype, beyond_byte))
+    turns = itertools.cycle(operands(one, sizes, dtype, pool))
     call = one.call
     return lambda: call(*next(turns))
 

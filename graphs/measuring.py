@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from graphs.benchmarks import Benchmark, runner
+from graphs.benchmarks import Benchmark, Pool, runner
 from graphs.canary import Canary
 from graphs.running import RUNNABLE, Progress
 from graphs.threads import Team, team
@@ -20,9 +20,10 @@ ROUNDS = 3
 _CANARY_S = 0.001  # shorter than beside models, as the windows are: a quiet moment is soon found
 _CANARY_SIDE = 512
 _WINDOW_S = 0.002
-_WINDOWS = 5  # most in one round
+_WINDOWS = 3  # most in one round
+_LEAST_POOL_BYTE = 6.4e7
 _ENOUGH = 4  # valid windows of a point after which no further round needs it
-_PATIENCE_S = 0.5
+_PATIENCE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,7 @@ def measure(
     with team(threads) as workers, torch.no_grad():
         canary = Canary(workers, _CANARY_S, _CANARY_SIDE)
         canary.best_s = min([canary.best_s, *(w.canary_s for found in windows.values() for w in found)])
+        pool = Pool(max(beyond_byte, _LEAST_POOL_BYTE))
         number = 0
         while todo := _todo(points, windows, number, rounds, canary.best_s):
             for index, point in enumerate(todo):
@@ -111,7 +113,7 @@ def measure(
                     break
                 tell(min(1.0, max(spent / budget_s, 0.0)), f"{point.benchmark.name}: round {number + 1}")
                 share = max(0.0, budget_s - spent) / (len(todo) - index)
-                new = _sample(point, number, canary, workers, beyond_byte, min(share, _PATIENCE_S))
+                new = _sample(point, number, canary, workers, pool, min(share, _PATIENCE_S))
                 windows[point.key] += new
                 if keep is not None:
                     keep(point, new)
@@ -144,11 +146,11 @@ def _todo(
 
 
 def _sample(
-    point: Point, number: int, canary: Canary, workers: Team, beyond_byte: float, patience_s: float
+    point: Point, number: int, canary: Canary, workers: Team, pool: Pool, patience_s: float
 ) -> list[Window]:
     import torch
 
     dtype = getattr(torch, RUNNABLE[point.dtype])
-    timer = Timer(runner(point.benchmark, point.sizes, dtype, beyond_byte), canary, workers, _WINDOW_S)
+    timer = Timer(runner(point.benchmark, point.sizes, dtype, pool), canary, workers, _WINDOW_S)
     timer.sample(number, time.perf_counter() + patience_s, least=1, most=_WINDOWS)
     return timer.windows

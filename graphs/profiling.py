@@ -18,7 +18,12 @@ BETWEEN = "between operators"
 UNMAPPED = "no rule"
 NOT_WORK = (VIEWS, BETWEEN, UNMAPPED)
 # kept whole by the tracer, whatever they call inside
-_COMPOSITES = {"aten::scaled_dot_product_attention": "attention", "aten::rms_norm": "rms_norm"}
+_COMPOSITES = {
+    "aten::scaled_dot_product_attention": "attention",
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward": "attention_backward",
+    "aten::rms_norm": "rms_norm",
+    "aten::_fused_adamw_": "optimizer",
+}
 _ROOT = "hwsim.run"
 
 

@@ -19,6 +19,7 @@ from graphs.errors import GraphError
 from graphs.expressions import as_expr
 from graphs.inputs import Example, SymbolValue
 from graphs.losses import SUM
+from graphs.meter import meter
 from graphs.profiling import Profile, profile
 from graphs.threads import Team, team
 from graphs.timing import Timer, Window, judged, lower_quartile, spread
@@ -37,6 +38,7 @@ _WINDOWS = 7  # most windows of a job in one round
 _ENOUGH = 5  # valid windows of a job after which no further round is added
 _PATIENCE_S = 3.0  # for a quiet machine, per job of a further round
 _PROFILES = 3
+_METERED_S = 0.5  # counters of energy move about every millisecond
 _SHARES = {"build": 0.2, "rounds": 0.9}  # of the time budget, cumulative; profiles take the rest
 _SEED = 0
 
@@ -70,6 +72,7 @@ class Measurement:
     profile: Profile
     profile_canary_s: float
     profile_valid: bool
+    energy_j: float | None = None  # of one run; None where the machine does not tell
 
     @property
     def seconds(self) -> float | None:
@@ -244,7 +247,15 @@ class _Run:
             profile=best,
             profile_canary_s=canary_s,
             profile_valid=True,
+            energy_j=self._energy_j(),
         )
+
+    def _energy_j(self) -> float | None:
+        found = meter()
+        seconds = min((window.seconds for window in self.timer.windows), default=None)
+        if found is None or not seconds:
+            return None
+        return found.joules_of(self._call, round(_METERED_S / seconds))
 
     def _profiled(self) -> tuple[float, Profile]:
         """The slower canary beside one profiled run, and its profile."""

@@ -32,7 +32,7 @@ from hwsim.machine_fit import MachineFit, fit_machine, spreads
 MINUTES = 3.0
 DTYPES = ("fp32", "bf16")
 _MEASURING = 0.9  # of the time; the fit takes the rest
-_CACHES = 4.0  # last caches that the operands of cold points exceed
+_CACHES = 3.0  # last caches that the operands of cold points fill
 _KEPT_S = 86_400.0
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 

@@ -39,6 +39,7 @@ ALONE = {
     "bmm_slowdown": ("matrix product",), "host_slowdown": ("small block",),
     "fresh_page_s_per_byte": ("large result",),
 }  # fmt: skip
+STREAMS = ("relu", "add", "mul", "copy", "add, cold")
 BEYOND, WITHIN = 2.0, 0.6  # working sets that say of DRAM and of the last cache, in its capacities
 ITERATIONS = 20
 
@@ -56,7 +57,7 @@ class MachineFit:
 
 def fit_machine(timed: Sequence[Timed], device: Device, *, iterations: int = ITERATIONS) -> MachineFit:
     """The fit; points never timed on a quiet machine are left out."""
-    plain = list(_samples(timed, device))
+    plain = list(samples_of_machine(timed, device))
     if not plain:
         raise HwsimError("nothing was timed on a quiet machine; stop other programs or allow more --minutes")
     changes = hardware(plain, device)
@@ -91,7 +92,7 @@ def _met_in_the_middle(samples: Sequence[Sample], start: Mapping[Key, float]) ->
     return found
 
 
-def _samples(timed: Sequence[Timed], device: Device) -> Iterator[Sample]:
+def samples_of_machine(timed: Sequence[Timed], device: Device) -> Iterator[Sample]:
     """Points by benchmark and dtype, as the arrays that one estimate takes."""
     groups: dict[tuple[int, str], list[tuple[Timed, float]]] = {}
     for one in timed:
@@ -124,11 +125,15 @@ def hardware(samples: Sequence[Sample], device: Device) -> dict[str, float]:
     The clock is that which the fastest fp32 product needs, and never below what the system tells; bandwidths
     are those of the fastest streams beyond the last cache and well within it.
     """
-    told = [_rates(one, device) for one in samples if one.question.dtype == "fp32"]
-    flop, byte, held = (np.concatenate([one[i] for one in told]) for i in range(3))
     found, peak, level = {}, float(device.peak("fp32")[1]), device.memory.last_level_cache
-    if np.max(flop) > peak:
-        found["compute.clock"] = float(device.compute.clock_hz) * float(np.max(flop)) / peak
+    plain = [one for one in samples if one.question.dtype == "fp32"]
+    flop = max(float(np.max(_rates(one, device)[0])) for one in plain)
+    if flop > peak:
+        found["compute.clock"] = float(device.compute.clock_hz) * flop / peak
+    streams = [_rates(one, device) for one in plain if one.op in STREAMS]
+    if not streams:
+        return found
+    byte, held = (np.concatenate([one[i] for one in streams]) for i in (1, 2))
     assert level is not None  # every CPU has a cache
     capacity = float(level.capacity_byte)
     ranges = {"dram": held > BEYOND * capacity, "l3": (held < WITHIN * capacity) & (held > capacity / 32)}

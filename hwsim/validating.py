@@ -256,6 +256,8 @@ def _row(predicted: Estimate, measured: Measurement, before: float | None) -> Va
         kinds=_kinds(predicted.by("kind"), measured),
         prior_s=before,
         operators=_operators(predicted, measured),
+        energy_j=measured.energy_j,
+        predicted_energy_j=float(predicted.energy_j),
     )
 
 

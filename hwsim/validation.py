@@ -99,6 +99,8 @@ class ValidationRow:
     kinds: tuple[KindRow, ...]
     prior_s: float | None = None  # what was predicted before this machine was calibrated
     operators: tuple[OperatorRow, ...] = ()
+    energy_j: float | None = None  # measured; None where the machine does not tell
+    predicted_energy_j: float | None = None
 
     @property
     def error(self) -> float | None:

@@ -29,6 +29,7 @@ def _of_machine(found: MachineCalibration) -> RenderableType:
         Text(f"{here['cpu']}, {here['threads']} threads of torch {here['torch']}, {pinned}"),
         Text("mean absolute error of operators timed on a quiet machine, with priors and fitted"),
         table,
+        *_thin(found),
         Text(f"spread of a point between rounds, middle of all: {percent(found.repeatability)}"),
         *(
             Text(f"{path} = {quantity(value, _UNITS[path.rpartition('.')[2]])}")
@@ -37,6 +38,14 @@ def _of_machine(found: MachineCalibration) -> RenderableType:
         *(Text(f"{name} = {value:.4g}") for name, value in found.values.items()),
         Text(f"wrote {found.file}"),
     )
+
+
+def _thin(found: MachineCalibration) -> list[Text]:
+    """A word where the machine was too busy for most points."""
+    timed, every = (sum(getattr(row, name) for row in found.rows) for name in ("timed", "points"))
+    if timed > every / 2:
+        return []
+    return [Text(f"only {timed} of {every} points saw a quiet machine: stop other programs, add --minutes")]
 
 
 def _of_files(found: Calibration) -> RenderableType:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from hwsim.errors import HwsimError
 from hwsim.validation import KindRow, Validation, ValidationRow
 from reports.numbers import UNKNOWN, byte_count, percent, seconds, significant
 from reports.table import plain_table
 
-_SIZES = ("batch", "seq", "context")
+_SIZES = ("batch", "seq", "context", "source", "frames", "image")
+NO_METER = "energy not measured: no readable counters (powercap) on this machine"
 _SMALL_S = 1e-5  # a kind below this on both sides is only noise
 
 
@@ -50,16 +53,31 @@ def signed_percent(fraction: float | None) -> str:
     return f"{'+' if fraction >= 0 else '-'}{percent(abs(fraction))}"
 
 
-def predictions_csv(validation: Validation) -> str:
-    """One line per workload in the common measurement layout, the prediction behind it."""
-    sizes = list(dict.fromkeys(name for row in validation.rows for name in _in_order(row)))
-    columns = ["model", "mode", *sizes, "dtype", "device", "stack", "latency_us", "repeatability"]
+def predictions_csv(validation: Validation, sizes: Sequence[str] = ()) -> str:
+    """One line per workload in the common measurement layout, the prediction behind it.
+
+    With `sizes` these have columns and others are left out; else every size of any workload has one.
+    """
+    named = sizes or list(dict.fromkeys(name for row in validation.rows for name in _in_order(row)))
+    columns = ["model", "mode", *named, "dtype", "device", "stack", "latency_us", "repeatability"]
     columns += ["windows", "discarded", "predicted_us", "low_us", "high_us", "note"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(_record(validation, row) for row in validation.rows)
     return text.getvalue()
+
+
+def save_measurements(validation: Validation, path: Path) -> None:
+    """Append what was measured to a table in the common layout, made where there is none."""
+    header, _, lines = predictions_csv(validation, sizes=_SIZES).partition("\n")
+    if not path.is_file() or not path.stat().st_size:
+        path.write_text(f"{header}\n{lines}", encoding="utf-8")
+        return
+    before = path.read_text(encoding="utf-8")
+    if before.partition("\n")[0] != header:
+        raise HwsimError(f"{path} is a table of other columns; give --save a new file")
+    path.write_text(before + lines, encoding="utf-8")
 
 
 def _record(validation: Validation, row: ValidationRow) -> dict[str, Any]:
@@ -100,6 +118,7 @@ def _head(validation: Validation) -> list[str]:
         f"{protocol.rounds} rounds, best canary {seconds(protocol.canary_s)}; "
         f"other programs took {percent(protocol.others_share)} of the CPU",
         f"predicted for {validation.device}: {tier}",
+        *([] if any(row.energy_j for row in validation.rows) else [NO_METER]),
     ]
 
 
@@ -137,6 +156,11 @@ def _scores(validation: Validation) -> list[str]:
         f"median {percent(found.median_ape)}, bias {signed_percent(found.bias)}{order}",
         f"inside the 80 % interval: {percent(found.coverage)}",
         *_before(validation),
+        *(
+            f"{row.model}: {row.energy_j:.3g} J measured, {row.predicted_energy_j or 0.0:.3g} J predicted"
+            for row in validation.rows
+            if row.energy_j
+        ),
         *(f"{row.model}: {row.note}" for row in validation.rows if row.note),
     ]
 

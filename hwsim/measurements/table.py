@@ -61,11 +61,18 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Read a CSV file (`.gz` or plain) with a header; lines cut short or too long are kept and marked."""
+    """Read a CSV file (`.gz` or plain) with a header; lines cut short or too long are kept and marked.
+
+    A Chrome trace of torch.profiler becomes a table of its operators.
+    """
+    from hwsim.measurements.torch_trace import is_trace, trace_table
+
     try:
         content = Path(path).read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
+        if is_trace(content):
+            return trace_table(str(path), content)
         lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         header = next(lines, None)
         rows = [row for row in lines if row]
