@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from devices import Device
 from devices import device as find_device
+from devices import stack as find_stack
 from devices.detect import unmeasured
 from graphs.canary import LIMIT
 from graphs.profiling import NOT_WORK
@@ -130,8 +131,11 @@ def validate_workloads(
 
 
 def _estimate(one: Workload, machine: Device, stack: str) -> Estimate:
+    known = find_stack(stack)
+    # what runs here grows its cache by `cat`, which copies it, where a server would write in place
+    software = known.replace(passes=("copied_cache", *known.passes))
     found: Estimate = estimate(
-        one.model, machine, phase=one.phase, dtype=one.dtype, stack=stack, overrides=one.sizes
+        one.model, machine, phase=one.phase, dtype=one.dtype, stack=software, overrides=one.sizes
     )
     return found
 
