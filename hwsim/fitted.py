@@ -121,6 +121,11 @@ def torch_version() -> str | None:
     return found[1] if found else None
 
 
+def shipped(name: str) -> dict[str, float]:
+    """The values of one file that ships, whatever device or way of measuring it is of."""
+    return {coefficient: value for coefficient, value, _ in _read(FOLDER / f"{name}.toml", 0)}
+
+
 def _in_files(name: str) -> tuple[tuple[str, float, str], ...]:
     """(coefficient, value, scope) of the shipped file of a name, then of the user's own, which is to win."""
     stem = name.replace("/", "_").replace(" ", "-")

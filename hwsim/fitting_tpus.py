@@ -32,6 +32,8 @@ SEED = 20261125
 # of files beside and in the folder of measurements: the generation fitted, its products, its vector work
 V4, V6E = "tpu-v4", "tpu-v6e"
 FILES = {V4: "../reference/tpu_kernels_measured.csv", V6E: "llmservingsim/torchprof_layers_v0.csv"}
+# what kernels alone reach is of that way of measuring, and no property of the chip; layers of a library are
+WRITTEN = {V4: ("tpu-v4-alone", "machine"), V6E: ("tpu-v6e", "generation")}
 PRODUCTS = {V4: ("matmul",), V6E: ("gemm",)}
 VECTORS: Mapping[str, tuple[str, ...]] = {V4: ("layer_norm",), V6E: ()}
 # the v6e file has norms that take a microsecond at any size: fused into what stands before them, no measure
@@ -88,7 +90,7 @@ def fit_generation(samples: Sequence[Sample], generation: str, *, iterations: in
 
 
 def write(made: Fitted, generation: str, folder: Path = FOLDER) -> Path:
-    """Write the file of a generation."""
+    """Write the file of a generation, or of the way it was measured."""
     meanings = read_entries(FOLDER / "systolic.toml")
     left = np.concatenate(list(made.errors().values()))
     story = f"fitted on {left.size} rows, mean absolute error there {mean_error(left):.1%}"
@@ -96,10 +98,11 @@ def write(made: Fitted, generation: str, folder: Path = FOLDER) -> Path:
         name: {"value": value, "meaning": meanings[name]["meaning"], "source": story}
         for (name, _), value in made.values.items()
     }
-    path = folder / f"{generation}.toml"
+    stem, scope = WRITTEN[generation]
+    path = folder / f"{stem}.toml"
     name = FILES[generation].removeprefix("../")
     comment = "Written by `make fit`."
-    write_entries(path, "generation", entries, fitted_on=f"{name}; make fit", comment=comment)
+    write_entries(path, scope, entries, fitted_on=f"{name}; make fit", comment=comment)
     return path
 
 

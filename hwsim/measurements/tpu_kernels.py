@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphs import kernels
+from hwsim.fitted import shipped
 from hwsim.measurements.question import Answerable, Part, Protocol, Question, Refusal, Target
 from hwsim.measurements.table import Table
 
@@ -20,6 +21,8 @@ KERNEL = Protocol(
 )  # fmt: skip
 # the source infers a v4 from the clock; operands are written f16, which is bf16 there
 DEVICES = {"Google TPU, generation unnamed (1.05 GHz tick inferred, TPU v4-like)": "tpu-v4"}
+# what that profiler's kernels reach, each alone: of the measurement, not of every TPU v4 (`make fit`)
+ALONE = "tpu-v4-alone"
 # op -> (our operator, tensors in)
 OPERATORS = {
     "add": ("add", 2), "mul": ("mul", 2), "sub": ("sub", 2), "div": ("div", 2), "relu": ("relu", 1),
@@ -46,7 +49,11 @@ def questions(table: Table) -> Iterator[Answerable]:
             yield Refusal(rows, f"operator {op!r} is not known to this layout", op)
             continue
         where = DEVICES.get(device, device)
-        yield Question(rows=rows, device=where, op=op, parts=(part,), protocol=KERNEL, targets=target)
+        alone = shipped(ALONE) if device in DEVICES else {}
+        settings = {f"coefficient.{name}": value for name, value in alone.items()}
+        yield Question(
+            rows=rows, device=where, op=op, parts=(part,), protocol=KERNEL, targets=target, settings=settings
+        )
 
 
 def _last(shape: str) -> float:
