@@ -22,6 +22,7 @@ from reports.palette import FAMILIES, OTHER, Family, family_of
 from reports.validation import signed_percent, workload_text
 
 INK, GREY, PALE = "#222222", "#666666", "#D9D9D9"
+MOST_NAMES = 12  # of dots that all have a name
 BAND = 0.25  # of the measured value, on both sides
 _FORMATS = (".png", ".svg")
 _LETTER = 0.011  # of the width of the bars: a part too narrow for its name goes without
@@ -78,13 +79,16 @@ def parity_figure(validation: Validation) -> Figure:
             FuncFormatter(lambda value, _: seconds(value).replace(" ", "\N{NO-BREAK SPACE}"))
         )
         axis.set_minor_formatter(NullFormatter())
+    crowded = len(rows) > MOST_NAMES
+    named = [row for row in rows if abs(row.error or 0.0) > BAND] if crowded else rows
     ax.text(
-        0.03, 0.97, "line: equal; band: within 25 %;\nbars: predicted 80 % interval, spread of rounds",
+        0.03, 0.97, "line: equal; band: within 25 %;\nbars: predicted 80 % interval, spread of rounds"
+        + (";\nnames: what is outside the band" if crowded else ""),
         transform=ax.transAxes, fontsize=7.5, color=GREY, va="top",
     )  # fmt: skip
     ax.set_title(_title(validation), fontsize=9, color=INK)
     _plain(ax)
-    _label(figure, ax, rows)
+    _label(figure, ax, named)
     return figure
 
 

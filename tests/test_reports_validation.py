@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from hwsim.validation import Validation
-from reports.validation import predictions_csv, validation_tables
+from hwsim.errors import HwsimError
+from hwsim.validation import OperatorRow, Validation
+from reports.validation import predictions_csv, save_measurements, validation_tables
 from tests.validations import row, validation
 
 TWO = validation(row("bert-base", 0.5, 0.7), row("whisper-base", None, 0.9, sizes={"frames": 3000.0}))
@@ -61,3 +64,36 @@ def test_the_csv_has_every_row_in_order_in_microseconds() -> None:
     assert (first["latency_us"], first["predicted_us"]) == ("500000.000", "700000.000")
     assert (first["low_us"], first["high_us"], first["note"]) == ("466666.667", "1050000.000", "")
     assert (second["latency_us"], second["note"]) == ("", "no quiet window of 12")
+
+
+def test_measurements_are_appended_under_one_header(tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    save_measurements(validation(row("a", 1.0, 1.5)), table)
+    save_measurements(validation(row("b", 2.0, 1.5, sizes={"frames": 300.0})), table)
+    header, first, second = table.read_text().splitlines()
+    assert header.startswith("model,mode,batch,seq,context")
+    assert first.startswith("a,forward,1,512,,")
+    assert second.startswith("b,forward,,,,,300")
+
+
+def test_a_table_of_other_columns_is_left_alone(tmp_path: Path) -> None:
+    table = tmp_path / "other.csv"
+    table.write_text("m,n,k\n1,2,3\n")
+    with pytest.raises(HwsimError, match="is a table of other columns; give --save a new file"):
+        save_measurements(validation(row("a", 1.0, 1.5)), table)
+    assert table.read_text() == "m,n,k\n1,2,3\n"
+
+
+def test_errors_before_and_the_worst_operators_stand_in_the_table() -> None:
+    worst = OperatorRow(
+        kind="gemm", name="aten.addmm", dims="b=1 m=512 n=768 k=768", measured_s=0.4, measured_count=48,
+        predicted_s=0.3, predicted_count=48, flops=4e10, bytes=1e9, bound="compute",
+    )  # fmt: skip
+    lines = printed(validation(row("a", 1.0, 1.1, prior_s=1.5, operators=(worst,))))
+    text = " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= 80
+    assert "+50 %" in text
+    assert "before calibration: MAPE" in text
+    assert "operators furthest off" in text
+    assert "100 GFLOP/s measured, 133 expected, compute bound" in text
+    assert "energy not measured: no readable counters" in text
