@@ -112,6 +112,26 @@ def test_a_profile_counts_the_operators_that_a_trace_records() -> None:
     assert ran["attention"] == LAYERS
 
 
+def test_a_real_training_step_runs_the_operators_of_a_traced_one() -> None:
+    """torch's fused optimizer is one operator over all parameters."""
+    entry = small("gpt2", dropout=0.0, attention_dropout=0.0)
+    module = catalog.load(entry)
+    (measured,) = run_plan([job(entry, "train", SIZES, "fp32")], rounds=1, budget_s=0.5).measurements
+    graph = trace_module(
+        lambda: module.build(entry.config),
+        module.example(entry.config, "forward"),
+        symbols={name: catalog.size_symbols(entry, "train")[name] for name in ("batch", "seq")},
+        phase="train",
+        loss=entry.loss,
+    )
+    traced = Counter(node.operator.kind for node in graph.nodes)
+    ran = {kind: count for kind, (_, count) in measured.profile.by_kind().items() if kind not in NOT_WORK}
+    matter = ("gemm", "attention", "attention_backward", "norm", "norm_backward", "log_softmax_backward")
+    assert {kind: ran[kind] for kind in matter} == {kind: traced[kind] for kind in matter}
+    assert ran["optimizer"] == 1
+    assert UNMAPPED not in ran
+
+
 def test_operators_of_one_shape_share_a_line(session: Session) -> None:
     operators = session.measurements[0].profile.operators
     names = [(one.name, one.shapes) for one in operators]

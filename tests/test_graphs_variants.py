@@ -144,7 +144,10 @@ def small(name: str) -> tuple[Any, dict[str, Any], nn.Module]:
 def run(name: str, phase: str) -> tuple[nn.Module, Any]:
     module, config, model = small(name)
     args, kwargs = materialise(
-        module.example(config, phase), SIZES, torch.float32, torch.Generator().manual_seed(0)
+        module.example(config, catalog.call_phase(phase)),
+        SIZES,
+        torch.float32,
+        torch.Generator().manual_seed(0),
     )
     return model, model(*args, **kwargs)
 
@@ -178,7 +181,7 @@ def test_examples_use_only_declared_sizes(name: str) -> None:
     module = catalog.load(entry)
     for phase in entry.phases:
         declared = catalog.size_symbols(entry, phase).keys()
-        for leaf in module.example(entry.config, phase).leaves():
+        for leaf in module.example(entry.config, catalog.call_phase(phase)).leaves():
             texts = (
                 [leaf.name]
                 if isinstance(leaf, SymbolValue)

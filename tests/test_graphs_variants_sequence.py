@@ -142,7 +142,7 @@ def small(name: str, phase: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, 
     torch.manual_seed(0)
     model = module.build(config).eval()
     generator = torch.Generator().manual_seed(0)
-    example = module.example(config, phase)
+    example = module.example(config, catalog.call_phase(phase))
     args, kwargs = materialise(example, SIZES, torch.float32, generator)
     sizes = {key: SIZES[key] for key in used_symbols(example, catalog.size_symbols(entry, phase))}
     return model, args, kwargs, sizes

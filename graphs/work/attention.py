@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from graphs.expressions import Expr, number
 from graphs.ir import Operator
-from graphs.work.work import Work
+from graphs.work.work import Call, Canonical, Work
+
+
+def _flash_backward(call: Call) -> Canonical:
+    """torch's own kernel, which real runs reach: (gradient, query, key, value, ...), heads before lengths."""
+    query, key, value = (operand.shape for operand in call.inputs[1:4])
+    dims = (
+        ("batch", query[0]), ("heads", query[1]), ("kv_heads", key[1]), ("q_len", query[2]),
+        ("kv_len", key[2]), ("head_dim", query[3]), ("value_dim", value[3]),
+    )  # fmt: skip
+    return Canonical("attention_backward", dims, (("mask", "none"), ("gradients", "q k v")))
 
 
 def attention_work(operator: Operator) -> Work:
@@ -64,4 +74,5 @@ def _dims(operator: Operator) -> dict[str, Expr]:
     }  # fmt: skip
 
 
+ATEN = {"aten._scaled_dot_product_flash_attention_for_cpu_backward": _flash_backward}
 RULES = {"attention": attention_work, "attention_backward": attention_backward_work}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from graphs.expressions import total
 from graphs.ir import Operator
-from graphs.work.work import Work
+from graphs.work.work import Call, Canonical, Work
 
 # name -> (vector FLOP, special-function results) per parameter, counted from the update
 COSTS: dict[str, tuple[int, int]] = {
@@ -13,9 +16,19 @@ COSTS: dict[str, tuple[int, int]] = {
 }
 
 
+def _fused(lists: int) -> Callable[[Call], Canonical]:
+    """A step over lists of tensors as long as each other, parameters first."""
+
+    def rule(call: Call) -> Canonical:
+        parameters = call.inputs[: len(call.inputs) // lists]
+        return Canonical("optimizer", (("elements", total(one.spec.elements for one in parameters)),))
+
+    return rule
+
+
 def optimizer_work(operator: Operator) -> Work:
     """Counts of `COSTS` per parameter; what is read and written is said by the operands."""
-    flop, special = COSTS[operator.name]
+    flop, special = COSTS[_NAMES.get(operator.name, operator.name)]
     elements = operator.dim("elements")
     return Work(
         vector_flop=elements * flop,
@@ -25,4 +38,7 @@ def optimizer_work(operator: Operator) -> Work:
     )
 
 
+_NAMES = {"aten._fused_adamw_": "adamw", "aten._fused_sgd_": "sgd"}
+# parameters, gradients, two moments, a counter each; parameters and gradients
+ATEN = {"aten._fused_adamw_": _fused(5), "aten._fused_sgd_": _fused(2)}
 RULES = {"optimizer": optimizer_work}
