@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor, nn
 
 import hwsim
+from cli import app
 from graphs.ir import OPTIMIZER, OperatorGraph
 from graphs.passes.checkpointing import checkpoint
 from graphs.passes.optimizer import add_optimizer
+from graphs.serial import to_json
 from graphs.workload import Training
 from hwsim.errors import HwsimError
 from hwsim.result import Estimate
@@ -176,3 +180,66 @@ def test_a_wrong_training_setting_is_refused_in_one_line(asked: dict[str, Any], 
 def test_training_settings_belong_to_a_training_step() -> None:
     with pytest.raises(HwsimError, match="optimizer belongs to a training step; add --phase train"):
         hwsim.estimate("gpt2", "h100-sxm", optimizer="adamw")
+
+
+def test_training_settings_are_structural_axes_of_a_sweep() -> None:
+    found = hwsim.sweep(
+        {
+            "model": [toy()],
+            "phase": "train",
+            "device": "h100-sxm",
+            "axes": {
+                "train.checkpointing": {"values": ["none", "full"]},
+                "train.optimizer": {"values": ["adamw", "sgd"]},
+                "batch": {"values": [8, 512]},
+            },
+        },
+        workers=1,
+    )
+    assert len(found) == 8
+    for place, (kept, optimizer, batch) in enumerate(
+        zip(found["train.checkpointing"], found["train.optimizer"], found["batch"], strict=True)
+    ):
+        alone = hwsim.estimate(
+            toy(), "h100-sxm", phase="train", batch=int(batch), optimizer=optimizer, checkpointing=kept
+        )
+        assert found["latency_s"][place] == pytest.approx(alone.latency_s)
+        assert found["peak_memory_bytes"][place] == pytest.approx(alone.peak_memory_bytes)
+
+
+def test_points_of_an_array_are_the_single_points() -> None:
+    batches = np.array([1, 64, 4096])
+    many = hwsim.estimate(toy(), "h100-sxm", phase="train", batch=batches, checkpointing="full")
+    for place, batch in enumerate(batches.tolist()):
+        one = hwsim.estimate(toy(), "h100-sxm", phase="train", batch=batch, checkpointing="full")
+        for role, held in one.memory_bytes.items():
+            assert np.broadcast_to(many.memory_bytes[role], 3)[place] == held, role
+        assert many.latency_s[place] == pytest.approx(one.latency_s)
+    held = many.memory_bytes
+    parts = [held[name] for name in held if name not in ("total", "capacity")]
+    assert np.allclose(sum(parts), held["total"])
+
+
+def test_the_document_says_what_step_was_asked() -> None:
+    document = step(checkpointing="full", train={"accumulation": 2}).to_dict()
+    assert document["workload"]["training"] == {
+        "optimizer": "adamw", "checkpointing": "full", "accumulation": 2,
+        "gradients": None, "moments": None, "master": None,
+    }  # fmt: skip
+    assert {row["phase"] for row in document["ops"]} == {
+        "forward", "recompute", "backward", "accumulate", "optimizer",
+    }  # fmt: skip
+    assert document["memory_bytes"]["optimizer"] == 8 * PARAMETERS
+    assert document["memory_bytes"]["gradients"] == 4 * PARAMETERS
+
+
+def test_the_command_line_takes_a_training_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "toy.json"
+    path.write_text(to_json(toy()))
+    words = ["estimate", str(path), "-d", "h100-sxm", "--phase", "train", "--checkpointing", "full"]
+    with pytest.raises(SystemExit) as left:
+        app([*words, "--optimizer", "sgd", "--set", "train.accumulation=4", "--by", "phase"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert "sgd, full checkpointing, 4 micro-steps" in " ".join(shown.replace("│", "").split())
+    assert "recompute" in shown
