@@ -17,7 +17,7 @@ from graphs.ir import OperatorGraph, SizeSymbol
 from graphs.tracing.recorder import TraceBudget
 from graphs.tracing.sizes import Inexpressible
 from graphs.tracing.solve import same_ops, sampled_sizes, solve
-from graphs.tracing.symbolic import Subject
+from graphs.tracing.symbolic import Subject, draw
 from graphs.tracing.verify import Bound, accepted
 
 MOST_SOLVED = 2  # solving n sizes takes 5**n traces
@@ -84,23 +84,40 @@ def _graph(subject: Subject, free: list[str], to_solve: list[str], given: dict[s
     size = subject.symbols[name]
     default = round(default_values(subject.symbols, given)[name])
     reason: GraphError | None = None
+    known: dict[int, OperatorGraph] = {}
+
+    def at_size(at: int) -> OperatorGraph:
+        if at not in known:
+            sample = _unverified if known and not others else _graph
+            known[at] = sample(subject, free, others, {**given, name: at})
+        return known[at]
+
     for sizes in sampled_sizes(size, default, given):
         graphs: list[OperatorGraph] = []
         try:
             for at in sizes:
-                graphs.append(_graph(subject, free, others, {**given, name: at}))
+                graphs.append(at_size(at))
                 same_ops(name, sizes, graphs)
             return solve(name, size, sizes, graphs)
         except Inexpressible:
             raise
         except GraphError as failure:  # unsolved, or the module does not run at these sizes
             reason = failure
-    graph = _graph(subject, free, others, {**given, name: default})
+    verified = next(iter(known), None) == default
+    graph = known[default] if verified else _graph(subject, free, others, {**given, name: default})
     return replace(
         graph,
         symbols=(*graph.symbols, *_fixed_symbols(subject, {name: default})),
         provenance={**graph.provenance, f"{name} fixed because": str(reason)},
     )
+
+
+def _unverified(
+    subject: Subject, free: list[str], to_solve: list[str], given: dict[str, int]
+) -> OperatorGraph:
+    """A further sample to solve from: that it fits the samples before is its verification."""
+    drawn = draw(subject, hints=choose_hints(subject, free, given), concrete=given)
+    return drawn.graph if not drawn.bound else _graph(subject, free, to_solve, given)
 
 
 def _symbolic(subject: Subject, free: list[str], given: dict[str, int]) -> OperatorGraph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -91,10 +91,12 @@ class Recorder(TorchDispatchMode):
         mode: FakeTensorMode,
         budget_s: float | None = None,
         rules: Mapping[str, CustomRule] | None = None,
+        expected: Mapping[str, Expr] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reader = reader
         self._rules = rules or {}
+        self._expected = expected or {}
         self.masks = Masks(reader)
         self.nodes: list[OpNode] = []
         self.storages: list[_Live] = []
@@ -112,6 +114,7 @@ class Recorder(TorchDispatchMode):
         self._specs: dict[Any, TensorSpec] = {}
         self._operators: dict[Any, Operator] = {}
         self._mode = mode
+        self._never_longer: set[int] = set()
         self._twins: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     # -- storages --
@@ -122,6 +125,10 @@ class Recorder(TorchDispatchMode):
         storage = self.storages[index]
         storage.role, storage.name = role, name or storage.name
         return index
+
+    def stays_as_long(self, states: Sequence[torch.Tensor]) -> None:
+        """Declare state that is rolled or overwritten: what is put behind it makes a new tensor."""
+        self._never_longer |= {self.register(state, KV) for state in states}
 
     def _storage(self, tensor: torch.Tensor, role: str = ACTIVATION) -> int:
         key, storage = storage_key(tensor)
@@ -277,7 +284,8 @@ class Recorder(TorchDispatchMode):
             return out
         outputs = tuple(map(self.operand, results))
         plain = [self._plain(a) for a in args]
-        call = Call(name, inputs, outputs, tuple(plain), {k: self._plain(v) for k, v in kwargs.items()})
+        keywords = {k: self._plain(v) for k, v in kwargs.items()}
+        call = Call(name, inputs, outputs, tuple(plain), keywords, self._expected)
         self.add(name, self._canonical(func, call), inputs, outputs)
         self.masks.follow(name, inputs, outputs, args, results)
         return out
@@ -310,6 +318,8 @@ class Recorder(TorchDispatchMode):
         if len(inputs) != 2:
             return False
         cache = self.storages[inputs[0].storage]
+        if inputs[0].storage in self._never_longer:
+            return False
         return cache.role == KV and inputs[0].spec.elements == cache.elements
 
     def _append(self, inputs: tuple[Operand, ...], grown: torch.Tensor) -> None:

@@ -34,11 +34,21 @@ from graphs.tracing.torch_private import (
 )
 from graphs.work.custom import CustomRule
 
+EXPECTED = ("active_experts",)  # sizes that reach work rules although no tensor has them
 TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items() if name != "fp8"}
 
 
 Arguments = dict[str, Any]
-Prepare = Callable[[nn.Module, Arguments, Mapping[str, "int | torch.SymInt"]], tuple[Arguments, Any]]
+Prepare = Callable[[nn.Module, Arguments, Mapping[str, "int | torch.SymInt"]], "Prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The arguments of the recorded call, and which tensors in them are a cache that grows or a state."""
+
+    kwargs: Arguments
+    grows: Sequence[torch.Tensor] = ()
+    stays: Sequence[torch.Tensor] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +56,8 @@ class Subject:
     """What is traced: how to build the module, how it is called, in which dtype, name and phase.
 
     `prepare` turns the keyword arguments of the example into those of the recorded call and may run the
-    module to do so, unrecorded; it also returns what in them is cached state (role `kv`). `around` is entered
-    while the module is built and run, `rules` say what operators of the user's own do, `notes` go into the
-    provenance.
+    module to do so, unrecorded. `around` is entered while the module is built and run, `rules` say what
+    operators of the user's own do, `notes` go into the provenance.
     """
 
     name: str
@@ -84,7 +93,8 @@ def draw(
         sizes[name], expr = new_symbol(env, name, hint)
         names[expr] = name
     reader = SizeReader(names)
-    recorder = Recorder(reader, mode, budget_s, subject.rules)
+    expected = {name: reader.size(sizes[name]) for name in EXPECTED if name in sizes}
+    recorder = Recorder(reader, mode, budget_s, subject.rules, expected)
     with _default_dtype(subject.dtype), subject.around(), tracing_context(mode):
         module = _built(subject, mode)
         leaves: list[tuple[torch.Tensor, str]] = []
@@ -169,11 +179,12 @@ def _prepared(
     """The arguments of the recorded call and its tensors with their roles."""
     assert subject.prepare is not None
     with _explained(module), torch.no_grad(), composites(recorder), recorder.not_recording():
-        kwargs, state = subject.prepare(module, kwargs, sizes)
-    cached = tensors_of(state)
+        made = subject.prepare(module, kwargs, sizes)
+    cached = (*made.grows, *made.stays)
+    recorder.stays_as_long(made.stays)
     held = {id(tensor) for tensor in cached}
-    given = [(tensor, INPUT) for tensor in tensors_of(kwargs) if id(tensor) not in held]
-    return kwargs, given + [(tensor, KV) for tensor in cached]
+    given = [(tensor, INPUT) for tensor in tensors_of(made.kwargs) if id(tensor) not in held]
+    return made.kwargs, given + [(tensor, KV) for tensor in cached]
 
 
 @contextmanager

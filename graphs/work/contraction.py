@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphs.expressions import Expr, number, product
+from graphs.expressions import Expr, minimum, number, product
 from graphs.ir import Operator
 from graphs.work.work import Call, Canonical, Work
 
@@ -71,6 +71,38 @@ def _accumulate(call: Call) -> Canonical:
     rows = codes[-2] if len(values) > 2 else product(codes[:-1])
     dims = _dims(product(front), rows, values[-1], codes[-1])
     return Canonical("accumulate", (*dims, ("percent", number(1) * call.arguments[2])))
+
+
+def _grouped_mm(call: Call) -> Canonical:
+    """rows [s, k], sorted by group, times weight [groups, k, n]: only groups with rows are read."""
+    rows, weight = call.inputs[0].shape, call.inputs[1].shape
+    if len(rows) != 2 or len(weight) != 3:
+        return _bmm(call) if len(rows) == 3 else _mm(call)
+    active = minimum(weight[0], call.expected.get("active_experts", rows[0]))
+    return Canonical("grouped_gemm", _dims(active, rows[0] / active, weight[2], weight[1]), inputs=(0, 1))
+
+
+def _packed(call: Call) -> Canonical:
+    """activations [m, k] times a weight whose packing hides k: rows of the result are n."""
+    data, out = call.inputs[0].shape, call.outputs[0].shape
+    return Canonical("gemm", _dims(1, data[0], out[-1], data[-1]))
+
+
+def _addmv(call: Call) -> Canonical:
+    matrix = call.inputs[1].shape
+    return Canonical("gemm", _dims(1, matrix[0], number(1), matrix[1]), (("bias", "yes"),), inputs=(1, 2, 0))
+
+
+def _solve(call: Call) -> Canonical:
+    """A triangular system: half the multiply-adds of a product with a full matrix; counted as k = n / 2."""
+    matrix, right = sorted((one.shape for one in call.inputs[:2]), key=lambda shape: shape[-1] != shape[-2])
+    return Canonical("gemm", _dims(product(matrix[:-2]), matrix[-2], right[-1], matrix[-1] / 2))
+
+
+def _cdist(call: Call) -> Canonical:
+    """Distances of all pairs, as the product they are computed by."""
+    one, two = call.inputs[0].shape, call.inputs[1].shape
+    return Canonical("gemm", _dims(product(one[:-2]), one[-2], two[-2], one[-1]))
 
 
 def _convolution(call: Call) -> Canonical:
@@ -154,6 +186,16 @@ ATEN = {
     "aten.dot": _dot,
     "aten.convolution": _convolution,
     "aten.convolution_backward": _convolution_backward,
+    "aten._grouped_mm": _grouped_mm,
+    "aten._scaled_grouped_mm": _grouped_mm,
+    "aten._weight_int8pack_mm": _packed,
+    "aten._weight_int4pack_mm": _packed,
+    "aten._weight_int4pack_mm_for_cpu": _packed,
+    "aten.addmv": _addmv,
+    "aten.linalg_solve_triangular": _solve,
+    "aten.triangular_solve": _solve,
+    "aten._cdist_forward": _cdist,
+    "transformers.grouped_mm_fallback": _grouped_mm,
     "hwsim.grouped_linear": _grouped_linear,
     "hwsim.column_sparse": _column_sparse,
     "hwsim.accumulate": _accumulate,

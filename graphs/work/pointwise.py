@@ -36,14 +36,22 @@ COSTS: dict[str, tuple[int, int]] = {
     "rand_like": (3, 0), "randn": (4, 2), "randn_like": (4, 2), "bitwise_left_shift": (1, 0),
     "bitwise_right_shift": (1, 0), "gelu_backward": (12, 2), "silu_backward": (6, 2),
     "threshold_backward": (1, 0), "tanh_backward": (2, 0), "sigmoid_backward": (2, 0),
-    "native_dropout": (3, 0), "native_dropout_backward": (2, 0),
     "elu_backward": (3, 1), "glu_backward": (6, 2), "hardsigmoid_backward": (2, 0),
     "hardswish_backward": (4, 0), "hardtanh_backward": (2, 0), "leaky_relu_backward": (2, 0),
     "log_sigmoid_backward": (4, 2), "mish_backward": (8, 3), "softplus_backward": (3, 2),
     "mse_loss_backward": (3, 0), "smooth_l1_loss_backward": (4, 0), "huber_loss_backward": (4, 0),
+    "native_dropout": (3, 0), "native_dropout_backward": (2, 0), "binary_cross_entropy": (4, 2), "soft_margin_loss": (2, 2),
+    "angle": (2, 1), "conj_physical": (1, 0), "_conj_physical": (1, 0), "linalg_cross": (5, 0),
+    "lgamma": (8, 2), "digamma": (8, 2), "i0": (8, 1), "special_i1": (8, 1), "special_erfcx": (6, 2),
+    "addr": (3, 0), "rrelu_with_noise": (3, 0), "cauchy": (3, 2), "log_normal": (4, 3),
+    "geometric": (3, 1), "quantize_per_tensor": (3, 1), "quantize_per_channel": (3, 1), "dequantize": (2, 0),
+    "fake_quantize_per_tensor_affine_cachemask": (6, 1), "fake_quantize_per_channel_affine_cachemask": (6, 1),
+    "masked_select": (1, 0), "isin": (8, 0), "gcd": (8, 4), "lcm": (8, 4), "nextafter": (2, 0),
+    "ldexp": (1, 1), "multinomial": (4, 1),
 }  # fmt: skip
 _CREATE = ("ones", "zeros", "full", "arange", "ones_like", "zeros_like", "full_like", "new_zeros", "new_ones",
-           "new_full", "linspace", "eye", "scalar_tensor", "zero", "fill")  # fmt: skip
+           "new_full", "linspace", "logspace", "hann_window", "hamming_window", "blackman_window",
+           "tril_indices", "triu_indices", "eye", "scalar_tensor", "zero", "fill")  # fmt: skip
 
 
 def _pointwise(call: Call) -> Canonical:

@@ -101,6 +101,24 @@ def _window(call: Call) -> Canonical:
     return Canonical("pool", (("rows", rows), ("cols", maximum(1, product(call.inputs[0].shape) / rows))))
 
 
+def _weight_norm(call: Call) -> Canonical:
+    """A weight scaled to the length its gain says: a norm per element of the gain."""
+    weight, gain = call.inputs[0], call.inputs[1]
+    rows = product(gain.shape)
+    return Canonical("norm", (("rows", rows), ("cols", product(weight.shape) / rows)))
+
+
+def _rows_of_first(call: Call) -> Canonical:
+    """A loss that picks from each row of scores."""
+    shape = call.inputs[0].shape
+    return Canonical("reduce", (("rows", product(shape[:-1])), ("cols", shape[-1])))
+
+
+def _search(call: Call) -> Canonical:
+    """Each value looked up in a sorted list, priced as a sort of the values by halving."""
+    return Canonical("sort", (("rows", number(1)), ("cols", product(call.outputs[0].shape))))
+
+
 def _rows_work(operator: Operator) -> Work:
     """Counts of `COSTS` per element and per row; operands stream once."""
     per_element, special_element, special_row = COSTS[operator.kind]
@@ -127,7 +145,14 @@ def _sort_work(operator: Operator) -> Work:
 
 _REDUCE = (
     "sum", "mean", "amax", "amin", "aminmax", "max", "min", "prod", "any", "all", "argmax", "argmin", "var",
-    "std", "var_mean", "std_mean", "logsumexp", "nansum", "count_nonzero", "median",
+    "std", "var_mean", "std_mean", "logsumexp", "nansum", "count_nonzero", "median", "histc",
+)  # fmt: skip
+
+_POOLS = (
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
+    "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "_adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+    "adaptive_max_pool3d", "mkldnn_max_pool2d", "mkldnn_max_pool3d",
 )  # fmt: skip
 
 ATEN: dict[str, Callable[[Call], Canonical]] = {
@@ -162,11 +187,11 @@ ATEN: dict[str, Callable[[Call], Canonical]] = {
     "aten.kthvalue": _reduction("sort", 2, default=-1),
     "aten.sort": _reduction("sort", 1, default=-1),
     "aten.argsort": _reduction("sort", 1, default=-1),
-    "aten.avg_pool2d": _window,
-    "aten.max_pool2d_with_indices": _window,
-    "aten._adaptive_avg_pool2d": _window,
-    "aten.max_pool2d": _window,
-    "aten.avg_pool1d": _window,
+    "aten._weight_norm_interface": _weight_norm,
+    "aten._ctc_loss": _rows_of_first,
+    "aten.searchsorted": _search,
+    "aten.bucketize": _search,
+    **{f"aten.{name}": _window for name in _POOLS},
     "aten.norm": _reduction("reduce", 2),
     "aten.linalg_vector_norm": _reduction("reduce", 2),
 } | {f"aten.{name}": _reduction("reduce", 1) for name in _REDUCE}

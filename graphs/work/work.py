@@ -26,13 +26,17 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One recorded torch op: name without overload (`aten.mm`), tensors in and out, other arguments."""
+    """One recorded torch op: name without overload (`aten.mm`), tensors in and out, other arguments.
+
+    `expected` are counts that data decide and no shape says, such as `active_experts`.
+    """
 
     name: str
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     arguments: tuple[Any, ...] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    expected: Mapping[str, Expr] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

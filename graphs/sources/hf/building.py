@@ -13,10 +13,12 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
+from transformers.integrations import moe
 from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from graphs.errors import GraphError
+from graphs.sources.hf.inputs import parts
 
 
 def config_of(spec: str, text: str) -> Any:
@@ -72,8 +74,12 @@ def dtype_of(config: Any) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float32
 
 
-def build(config: Any) -> nn.Module:
-    """The module of the config."""
+def build(config: Any, *, caching: bool = False) -> nn.Module:
+    """The module of the config; without `caching` it keeps no keys and values beside its output."""
+    if not caching:
+        for one in (config, *parts(config)):
+            if hasattr(one, "use_cache"):
+                one.use_cache = False
     module: nn.Module = model_class(config)._from_config(config, dtype=dtype_of(config))
     return module
 
@@ -85,6 +91,7 @@ def quiet() -> Iterator[None]:
     before, verbosity = os.environ.get(key), transformers.logging.get_verbosity()
     initialise = transformers.PreTrainedModel.initialize_weights
     transformers.PreTrainedModel.initialize_weights = lambda *_, **__: None
+    grouped, moe._can_use_grouped_mm = moe._can_use_grouped_mm, lambda *_: False  # else bfloat16 only
     transformers.logging.set_verbosity_error()
     os.environ[key] = "1"
     try:
@@ -94,6 +101,7 @@ def quiet() -> Iterator[None]:
     finally:
         transformers.logging.set_verbosity(verbosity)
         transformers.PreTrainedModel.initialize_weights = initialise
+        moe._can_use_grouped_mm = grouped
         if before is None:
             del os.environ[key]
         else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from graphs.expressions import number
+from graphs.expressions import number, parse
 from graphs.inputs import Input, Size
 from graphs.ir import SizeSymbol
 
@@ -48,6 +48,12 @@ class Facts:
     @property
     def vocabulary(self) -> int:
         return int(self.first("vocab_size", default=100))
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens the model's positions allow, where its config limits them."""
+        limit = self.first("max_position_embeddings", "max_sequence_length")
+        return limit if isinstance(limit, int) and limit > 1 else None
 
     @property
     def image(self) -> tuple[int, int]:
@@ -236,20 +242,45 @@ def _argument_sets(model_class: Any, known: Mapping[str, Any], facts: Facts) -> 
             yield names
 
 
-def size_symbols(names: set[str], facts: Facts, defaults: Mapping[str, int]) -> dict[str, SizeSymbol]:
-    """A symbol for every size used, with its default and range."""
-    longest = facts.first("max_position_embeddings", "max_sequence_length", default=None)
-    limit = number(longest) if isinstance(longest, int) and longest > 1 else None
+def size_symbols(facts: Facts, defaults: Mapping[str, int]) -> dict[str, SizeSymbol]:
+    """A symbol for every size that inputs may have, with its default and range."""
+    longest = facts.longest
     found = {}
-    for name in (n for n in MEANINGS if n in names):
-        default = defaults[name]
-        if limit is not None and name in ("seq", "source", "context"):
-            default = min(default, int(limit.value or 0))
+    for name, default in defaults.items():
+        limited = longest is not None and name in ("seq", "source", "context")
+        if limited and longest is not None:
+            default = min(default, longest - 1 if name == "context" else longest)
         found[name] = SizeSymbol(
             name=name,
             default=number(default),
             minimum=number(0 if name == "context" else 1),
-            maximum=limit if name in ("seq", "source", "context") else None,
+            maximum=number(longest) if limited and longest is not None else None,
             meaning=MEANINGS[name],
         )
     return found
+
+
+def expected_experts(facts: Facts, symbols: Mapping[str, SizeSymbol]) -> dict[str, SizeSymbol]:
+    """For a mixture of experts, how many of a layer's experts get a token when routing is even.
+
+    Each token goes to `top_k` distinct experts: experts (1 - (1 - top_k / experts)^tokens).
+    """
+    experts = facts.first(*_EXPERTS)
+    top_k = facts.first(*_CHOSEN)
+    if not isinstance(experts, int) or not isinstance(top_k, int) or not 0 < top_k <= experts > 1:
+        return {}
+    tokens = "*".join(name for name in ("batch", "seq") if name in symbols) or "1"
+    text = f"max({top_k}, {experts}*(1 - pow(1 - {top_k}/{experts}, {tokens})))"
+    return {
+        "active_experts": SizeSymbol(
+            name="active_experts",
+            default=parse(text),
+            minimum=number(1),
+            maximum=number(experts),
+            meaning=MEANINGS["active_experts"],
+        )
+    }
+
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+_CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts", "moe_top_k")

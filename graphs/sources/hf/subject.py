@@ -2,46 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from graphs.errors import GraphError
-from graphs.inputs import Example
+from graphs.expressions import parse_condition
+from graphs.inputs import Example, Input
+from graphs.ir import SizeSymbol
 from graphs.losses import CROSS_ENTROPY, SUM
 from graphs.sources.hf.building import build, config_of, dtype_of, model_class, quiet
-from graphs.sources.hf.inputs import MEANINGS, Facts, calls, size_symbols
+from graphs.sources.hf.caching import cache_argument, first_tokens, next_tokens
+from graphs.sources.hf.inputs import Facts, calls, expected_experts, size_symbols
 from graphs.tracing.accept import default_values
-from graphs.tracing.symbolic import Subject, first_that_runs, used_symbols
+from graphs.tracing.symbolic import Prepare, Subject, first_that_runs, used_symbols
 
 # heads whose first output are scores of classes
 _HEADS = ("LMHead", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "Classification")
 DEFAULTS = {"batch": 1, "seq": 512, "source": 512, "frames": 16000}
+CACHED = {"prefill": 0, "decode": 1024}  # tokens in the cache by default
 
 
 def subject_of(spec: str, text: str, phase: str) -> Subject:
     """The model of a config.json in one phase."""
     config = config_of(spec, text)
-    if phase not in ("forward", "train"):
-        raise GraphError(f"{spec} has no phase {phase!r}; it has forward and train")
     found = model_class(config)
     facts = Facts(config=config, encoder_decoder=bool(config.is_encoder_decoder))
-    defaults = {**DEFAULTS, "image": facts.image[0]}
+    caches = cache_argument(found) is not None
+    if phase not in ("forward", "train") and not (phase in CACHED and caches):
+        raise GraphError(f"{spec} has no phase {phase!r}; it has {_phases(caches)}")
+    defaults = {**DEFAULTS, "image": facts.image[0], "context": CACHED.get(phase, 0)}
+    sizes = size_symbols(facts, defaults)
     subject = Subject(
         name=spec,
         phase=phase,
         dtype=dtype_of(config),
-        build=lambda: build(config_of(spec, text)),
+        build=lambda: build(config_of(spec, text), caching=phase in CACHED),
         example=Example(),
-        symbols=size_symbols(set(MEANINGS) - {"context", "active_experts"}, facts, defaults),
+        symbols=sizes,
         around=quiet,
         loss=CROSS_ENTROPY if any(head in found.__name__ for head in _HEADS) else SUM,
         notes={"class": found.__name__},
     )
     examples = [Example(kwargs=call) for call in calls(found, config)]
-    sizes = default_values(subject.symbols, {})
-    example = first_that_runs(subject, examples, {name: int(value) for name, value in sizes.items()})
+    at = {name: int(value) for name, value in default_values(sizes, {}).items()}
+    example = first_that_runs(subject, examples, at)
+    prepare: Prepare | None = None
+    if phase in CACHED:
+        prepare = next_tokens if phase == "decode" or not facts.encoder_decoder else first_tokens
+    if phase == "decode":
+        example = Example(
+            kwargs={name: _one_token(name, one) for name, one in (example.kwargs or {}).items()}
+        )
+    symbols = used_symbols(example, sizes)
+    if prepare is next_tokens:
+        symbols["context"] = sizes["context"]
+    symbols |= expected_experts(facts, symbols)
     return replace(
         subject,
         example=example,
-        symbols=used_symbols(example, subject.symbols),
+        symbols=symbols,
+        guards=tuple(parse_condition(text) for text in _limits(facts, symbols)),
+        prepare=prepare,
         notes={**subject.notes, "inputs": list(example.kwargs or {})},
     )
+
+
+def _phases(caches: bool) -> str:
+    return "forward, prefill, decode and train" if caches else "forward and train"
+
+
+def _one_token(name: str, one: Input) -> Input:
+    """Text arrives one token at a time; what an encoder reads stays whole."""
+    if "seq" not in one.shape:
+        return one
+    return replace(one, shape=tuple(1 if size == "seq" else size for size in one.shape))
+
+
+def _limits(facts: Facts, symbols: Mapping[str, SizeSymbol]) -> list[str]:
+    """What the model's positions allow."""
+    longest = facts.longest
+    if longest is None or "context" not in symbols:
+        return []
+    return [f"context + {'seq' if 'seq' in symbols else 1} <= {longest}"]
