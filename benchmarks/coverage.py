@@ -71,7 +71,7 @@ def main() -> None:
 
 def chosen(names: list[str], count: int | None, seed: int) -> list[str]:
     """The names in an order drawn with `seed`, so that a run stopped anywhere is a fair sample."""
-    return random.Random(seed).sample(names, len(names) if count is None else count)
+    return random.Random(seed).sample(names, len(names))[:count]
 
 
 def read(state: Path) -> dict[str, dict[str, Any]]:

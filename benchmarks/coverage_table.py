@@ -1,11 +1,117 @@
-"""The Markdown page of a coverage run."""
+"""The Markdown page of a coverage run: how many models trace, each miss with its reason."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+TITLES = {"hf": "types of transformers' AutoModel", "timm": "models of timm's transformer-like families"}
+OPEN = ("symbolic", "solved")
+Row = Mapping[str, Any]
 
-def document(library: str, rows: list[dict[str, Any]], asked: int, measurements: Path | None) -> str:
-    return str(len(rows)) + str(Counter(row["outcome"] for row in rows))
+
+def document(library: str, rows: list[Row], names: int, measurements: Path | None) -> str:
+    """The whole page; `rows` are the names asked so far, out of `names`."""
+    built = [row for row in rows if row["outcome"] != "unbuilt"]
+    parts = [
+        f"# Coverage: {TITLES[library]}\n",
+        f"Written by `python -m benchmarks.coverage {library}`; do not edit.\n",
+        _summary(rows, built, names),
+        "\n".join(_checks(built)),
+        *_published(rows, measurements),
+        *_table("Traced with a size held fixed", [r for r in built if r["outcome"] == "fixed"]),
+        *_table("Not traced", [r for r in built if r["outcome"] == "miss"]),
+        *_table("Not built from a default config", [r for r in rows if r["outcome"] == "unbuilt"]),
+        "## Traced\n",
+        "| model | sizes | operators | parameters | inputs |\n|---|---|---|---|---|",
+        *(_traced_line(row) for row in built if row["outcome"] in OPEN),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _summary(rows: list[Row], built: list[Row], names: int) -> str:
+    counts = Counter(row["outcome"] for row in built)
+    good = sum(counts[how] for how in OPEN)
+    share = 100 * good / max(1, len(built))
+    asked = f"Asked so far: {len(rows)} of {names}, in an order drawn by lot. " if len(rows) < names else ""
+    return (
+        f"{asked}{len(built)} of {len(rows)} build; of these **{good} ({share:.1f} %)** trace with batch and "
+        f"every length open: {counts['symbolic']} symbolic, {counts['solved']} solved. {counts['fixed']} "
+        f"trace with a size fixed, {counts['miss']} do not.\n"
+    )
+
+
+def _checks(built: list[Row]) -> Iterator[str]:
+    traced = [row for row in built if "nodes" in row]
+    counted = [row for row in traced if row.get("parameters_counted") is not None]
+    exact = [row for row in counted if row["parameters"] == row["parameters_counted"]]
+    yield f"- parameters equal the module's own count for {len(exact)} of {len(counted)}"
+    yield from (
+        f"  - {row['name']}: {row['parameters']:,} here, {row['parameters_counted']:,} in the module"
+        for row in counted
+        if row not in exact
+    )
+    unknown = Counter(op for row in traced for op in row["unknown"])
+    known = sum(not row["unknown"] for row in traced)
+    yield f"- {known} of {len(traced)} have a work rule for every operator"
+    yield from (f"  - `{op}` in {count}" for op, count in unknown.most_common())
+    yield ""
+
+
+def _published(rows: list[Row], measurements: Path | None) -> Iterator[str]:
+    """Multiply-adds beside the published table, in whichever of its two conventions is nearer."""
+    if measurements is None:
+        return
+    published = dict(_multiply_adds(measurements))
+    pairs = [(row, published[row["name"]]) for row in rows if row["name"] in published and "macs" in row]
+    lines, near = [], 0
+    for row, (side, macs) in pairs:
+        ways = {"with attention": row["macs"], "without": row["macs_without_attention"]}
+        way = min(ways, key=lambda one: abs(ways[one] / 1e9 - macs))
+        # the table has two decimals, which is more than 1 % of a small model
+        close = abs(ways[way] / 1e9 - macs) <= max(0.01 * macs, 0.005)
+        near += close
+        told = (
+            row["name"],
+            str(side),
+            f"{macs:.2f}",
+            f"{ways[way] / 1e9:.2f}",
+            way,
+            "yes" if close else "no",
+        )
+        lines.append(f"| {' | '.join(told)} |")
+    yield "## Multiply-adds beside the published table\n"
+    yield f"{near} of {len(pairs)} agree within 1 % (or half of the table's last digit); 1e9 per image.\n"
+    yield "| model | side | published | here | attention | agrees |\n|---|---|---|---|---|---|"
+    yield from sorted(lines)
+    yield ""
+
+
+def _multiply_adds(path: Path) -> Iterator[tuple[str, tuple[int, float]]]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        for row in csv.DictReader(file):
+            if row["mode"] == "infer" and row["gmacs"] and row["gmacs_filled"] == "0":
+                yield row["model"], (int(row["img_size"]), float(row["gmacs"]))
+
+
+def _table(title: str, rows: list[Row]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f"## {title}\n"
+    yield "| model | why |\n|---|---|"
+    yield from (f"| {row['name']} | {_cell(row.get('reason', ''))} |" for row in rows)
+    yield ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")[:240]
+
+
+def _traced_line(row: Row) -> str:
+    roads = ", ".join(f"{name} {how}" for name, how in row["roads"].items())
+    inputs = ", ".join(row.get("inputs", ["image"]))
+    return f"| {row['name']} | {roads} | {row['nodes']} | {row['parameters']:,} | {inputs} |"

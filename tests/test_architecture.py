@@ -49,7 +49,7 @@ TORCH_AT_LOAD = (
     "graphs/layers.py",
     "graphs/image_layers.py",
     "graphs/mixers/*",
-    "graphs/sources/hf/building.py",
+    "graphs/sources/*/[!_]*.py",
 )
 NOT_AT_LOAD = ("torch", "matplotlib", "scipy", "networkx", "sympy")
 SAY_NOTHING = {"util", "helper", "common", "base", "manager", "type", "misc"}  # singular; plurals are met too

@@ -21,7 +21,7 @@ from graphs.errors import GraphError
 from graphs.expressions import number
 from graphs.inputs import Example, Input, Size
 from graphs.ir import SizeSymbol
-from graphs.sources.source import Source
+from graphs.sources.source import Source, without_warnings
 
 if TYPE_CHECKING:
     from graphs.tracing.symbolic import Subject
@@ -37,7 +37,7 @@ _CALLS = frozenset((
 ))  # fmt: skip
 _WORDS = re.compile(r"(\w+)(\s*\()?")
 _ARITHMETIC = re.compile(r"[\w\s+\-*/%(),<>=&|~']*")
-_OPERATOR = re.compile(r"torch\.ops\.\w+\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")
+_OPERATOR = re.compile(r"(?!.*__)(torch\.ops\.\w+\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+)")
 REMEDY = "export it again from plain tensors, or trace its module through file.py:factory"
 
 
@@ -57,6 +57,7 @@ def _subject(spec: str, path: Path, phase: str) -> Subject:
     import torch
 
     from graphs.tracing.symbolic import Subject
+    from graphs.tracing.torch_private import unflattened
 
     try:
         program = torch.export.load(path)
@@ -65,7 +66,7 @@ def _subject(spec: str, path: Path, phase: str) -> Subject:
             raise GraphError(f"{spec} takes other inputs than tensors; {REMEDY}")
         names, limits = _names(inputs), program.range_constraints
         leaves = iter(Input(_shape(tensor, names), _dtype(tensor)) for _, tensor in inputs)
-        args, kwargs = torch.utils._pytree.tree_unflatten(list(leaves), program.call_spec.in_spec)
+        args, kwargs = unflattened(list(leaves), program.call_spec.in_spec)
         module = program.module(check_guards=False)
         # torch lets no program change its mode, and a trace asks for inference
         module.train = MethodType(torch.nn.Module.train, module)  # type: ignore[method-assign]
@@ -82,6 +83,7 @@ def _subject(spec: str, path: Path, phase: str) -> Subject:
         dtype=dtypes[0] if dtypes else torch.float32,
         build=lambda: module,
         example=Example(args, kwargs),
+        around=without_warnings,
         symbols={name: _symbol(name, limits.get(symbol)) for symbol, name in names.items()},
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -59,6 +61,14 @@ def version(package: str) -> str:
         if file.is_file() and "__version__" in (text := file.read_text(encoding="utf-8")):
             return next(line for line in text.splitlines() if "__version__" in line)
     return "unknown"
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Libraries tell of their own deprecated parts while a model is built and run: no user can help it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def needs(package: str, spec: str, extra: str) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphs.errors import GraphError
 from graphs.expressions import number
 from graphs.inputs import Example, Input, Size
 from graphs.ir import SizeSymbol
-from graphs.sources.source import Source, needs, version
+from graphs.losses import CROSS_ENTROPY
+from graphs.sources.source import Source, needs, version, without_warnings
 
 if TYPE_CHECKING:
     from graphs.tracing.symbolic import Subject
@@ -25,13 +23,13 @@ def find(spec: str) -> Source:
 
 
 def _subject(spec: str, phase: str) -> Subject:
-    if phase != "forward":
-        raise GraphError(f"{spec} has no phase {phase!r}; it has forward")
+    if phase not in ("forward", "train"):
+        raise GraphError(f"{spec} has no phase {phase!r}; it has forward and train")
     import torch
 
     from graphs.tracing.symbolic import Subject
 
-    with _quiet():
+    with without_warnings():
         import timm
 
         name = spec.removeprefix("timm:")
@@ -52,13 +50,6 @@ def _subject(spec: str, phase: str) -> Subject:
         build=lambda: timm.create_model(name),
         example=Example((Input(("batch", channels, *sides), "model"),)),
         symbols=symbols,
-        around=_quiet,
+        around=without_warnings,
+        loss=CROSS_ENTROPY,
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[Any]:
-    """timm tells of deprecated names when they are used."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

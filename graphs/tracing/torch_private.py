@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.fx.experimental.symbolic_shapes import DimDynamic, GuardOnDataDependentSymNode, ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map_only, tree_unflatten
 
 __all__ = [
     "NEEDS_DATA",
@@ -38,6 +38,7 @@ __all__ = [
     "running_backward",
     "storage_key",
     "tracing_context",
+    "unflattened",
     "with_real_tensors",
     "without_weights",
 ]
@@ -75,6 +76,11 @@ def without_weights() -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def unflattened(leaves: list[Any], spec: Any) -> Any:
+    """Arguments put together as an exported program takes them."""
+    return tree_unflatten(leaves, spec)
 
 
 def mapped_tensors(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
