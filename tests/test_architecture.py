@@ -48,6 +48,7 @@ TORCH_AT_LOAD = (
     "graphs/variants/*",
     "graphs/layers.py",
     "graphs/image_layers.py",
+    "graphs/lookups.py",
     "graphs/mixers/*",
     "graphs/sources/*/[!_]*.py",
 )
