@@ -40,6 +40,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "rows": 16, "basis": 8, "nonzeros": 2, "layers": 2, "hidden": 32, "heads": 2, "intermediate": 64,
         "vocab": 50,
     },
+    **{
+        name: {"layers": 2, "hidden": 32, "head_dim": 8, "inner": 40, "memory": 6}
+        for name in ("uoe-wt103", "uoe-wt103-deepseek")
+    },
+    "uoe-lra-text": {"vocab": 50},
     "tinybert-4": {"heads": [4, 4], "neurons": [48, 48], **ENCODER},
     "dynamic-deit-s": {"layers": 4, "after": [1, 2], **IMAGE},
 }  # fmt: skip
@@ -57,8 +62,12 @@ def test_a_small_model_runs_learns_and_costs_what_torch_counts(name: str) -> Non
     made = [one for one in (out if isinstance(out, tuple) else (out,)) if isinstance(one, torch.Tensor)]
     assert all(one.isfinite().all() for one in made)
     torch.stack([one.square().mean() for one in made]).sum().backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    graph = shrunken(name, "forward", **SMALL[name])
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    # gates of a union of experts choose tokens and scale nothing, as published
+    assert [n for n in silent if not (name.startswith("uoe") and ".gate." in n)] == []
+    # at so few tokens a share of them is one token, which a trace then holds to
+    fixed = {"seq": SIZES["seq"]} if name.startswith("uoe") else None
+    graph = shrunken(name, "forward", fixed=fixed, **SMALL[name])
     sizes = {symbol.name: SIZES[symbol.name] for symbol in graph.symbols}
     assert flop(graph, sizes) == counter.get_total_flops()
 
