@@ -98,3 +98,37 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, *, scale: floa
     """Softmax attention of [batch, tokens, width] tensors with `heads` heads, back in that layout."""
     query, key, value = (split_heads(x, heads) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, scale=scale).transpose(1, 2).flatten(2)
+
+
+def _copied(x: Tensor) -> Tensor:
+    """A copy even where one window makes it needless, so that every image size runs the same ops."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def into_windows(x: Tensor, window: int) -> Tensor:
+    """[batch, height, width, channels] to [batch, windows, window*window, channels]."""
+    rows, columns = x.shape[1] // window, x.shape[2] // window
+    x = x.unflatten(2, (columns, window)).unflatten(1, (rows, window))
+    return _copied(x.transpose(2, 3)).flatten(3, 4).flatten(1, 2)
+
+
+def from_windows(x: Tensor, window: int, rows: int, columns: int) -> Tensor:
+    """The inverse of `into_windows` for rows x columns windows."""
+    x = x.unflatten(2, (window, window)).unflatten(1, (rows, columns))
+    return _copied(x.transpose(2, 3)).flatten(3, 4).flatten(1, 2)
+
+
+@torch.library.custom_op("hwsim::farthest_points", mutates_args=())
+def farthest_points(place: Tensor, count: int) -> Tensor:
+    """Indices of `count` points of [points, dims], each the farthest from those before it; one kernel."""
+    chosen = torch.zeros(count, dtype=torch.long, device=place.device)
+    apart = torch.full((place.shape[0],), float("inf"), dtype=place.dtype, device=place.device)
+    for at in range(1, count):
+        apart = torch.minimum(apart, ((place - place[chosen[at - 1]]) ** 2).sum(1))
+        chosen[at] = apart.argmax()
+    return chosen
+
+
+@farthest_points.register_fake
+def _farthest_points_shape(place: Tensor, count: int) -> Tensor:
+    return place.new_empty(count, dtype=torch.long)

@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from graphs import catalog
 from graphs.errors import GraphError
 from graphs.expressions import parse
+from graphs.image_layers import from_windows, into_windows
 from graphs.inputs import Example, Input, SymbolValue
 from graphs.layers import causal_mask, grouped_linear, materialise, step_mask
 from graphs.variants.mixtral import SparseMLP
-from graphs.variants.swin import from_windows, into_windows, neighbours
+from graphs.variants.swin import neighbours
 
 # Parameters as the model's own publication or released checkpoint counts them; tied weights once.
 PUBLISHED = {

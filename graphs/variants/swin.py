@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graphs.image_layers import from_windows, into_windows
 from graphs.inputs import Example, Input
 from graphs.layers import MLP
 
@@ -45,24 +46,6 @@ SYMBOLS = {
 }
 GUARDS: dict[str, list[str]] = {}
 BASELINES: dict[str, Any] = {}
-
-
-def _copied(x: Tensor) -> Tensor:
-    """A copy even where one window makes it needless, so that every image size runs the same ops."""
-    return x.clone(memory_format=torch.contiguous_format)
-
-
-def into_windows(x: Tensor, window: int) -> Tensor:
-    """[batch, height, width, channels] to [batch, windows, window*window, channels]."""
-    rows, columns = x.shape[1] // window, x.shape[2] // window
-    x = x.unflatten(2, (columns, window)).unflatten(1, (rows, window))
-    return _copied(x.transpose(2, 3)).flatten(3, 4).flatten(1, 2)
-
-
-def from_windows(x: Tensor, window: int, rows: int, columns: int) -> Tensor:
-    """The inverse of `into_windows` for rows x columns windows."""
-    x = x.unflatten(2, (window, window)).unflatten(1, (rows, columns))
-    return _copied(x.transpose(2, 3)).flatten(3, 4).flatten(1, 2)
 
 
 def neighbours(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
