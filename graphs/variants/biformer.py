@@ -1,12 +1,12 @@
 """Image backbone whose attention first chooses regions, then attends inside the chosen ones: BiFormer.
 
-Zhu et al., "BiFormer: Vision Transformer with Bi-Level Routing Attention", 2023; sizes as in the released code
-(rayleizhu/BiFormer). The grid is cut into 7 x 7 regions. Mean queries and keys of the regions score each other,
-every region keeps the best k, and a gather copies the keys and values of its k regions before dense attention:
-k times the traffic of the pair. k grows from stage to stage so that every token sees 64 keys; the last stage
-attends to all 49 tokens. Depthwise convolutions give positions (3x3) and local detail of the values (5x5).
-"-stl" has the layout of Swin-T and no positional convolution. "-full" routes nothing, k being all 49 regions (own choice, a baseline that
-isolates the saving).
+Zhu et al., "BiFormer: Vision Transformer with Bi-Level Routing Attention", 2023; sizes as in the released
+code (rayleizhu/BiFormer). The grid is cut into 7 x 7 regions. Mean queries and keys of the regions score
+each other, every region keeps the best k, and a gather copies the keys and values of its k regions before
+dense attention: k times the traffic of the pair. k grows from stage to stage so that every token sees 64
+keys; the last stage attends to all 49 tokens. Depthwise convolutions give positions (3x3) and local detail
+of the values (5x5). "-stl" has the layout of Swin-T and no positional convolution. "-full" routes nothing,
+k being all 49 regions (own choice, a baseline that isolates the saving).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ BASELINES = {"biformer-t": ["biformer-t-full"], "biformer-stl": ["swin-t"]}
 
 
 class RoutedAttention(nn.Module):
-    """Attention of each region's tokens to those of its k best regions, on maps [batch, side, side, width]."""
+    """Attention of each region's tokens to those of its k best, on maps [batch, side, side, width]."""
 
     def __init__(self, width: int, heads: int, regions: int, top_k: int) -> None:
         super().__init__()
@@ -88,7 +88,8 @@ class RoutedAttention(nn.Module):
         """Indices of the chosen regions, [batch, regions, k]; not differentiated."""
         with torch.no_grad():
             scores = (query.mean(2) * self.width**-0.5) @ key_value[..., : self.width].mean(2).transpose(1, 2)
-            return scores.topk(self.top_k, dim=-1).indices
+            out: Tensor = scores.topk(self.top_k, dim=-1).indices
+            return out
 
     def _gathered(self, key_value: Tensor, routes: Tensor) -> Tensor:
         """Keys and values of the chosen regions side by side, [batch, regions, k x tokens, 2 x width]."""

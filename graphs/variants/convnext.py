@@ -1,7 +1,7 @@
 """Convolutional network in the style of transformers, a backbone of hybrids: ConvNeXt.
 
-Liu et al., "A ConvNet for the 2020s", arXiv:2201.03545, 2022: depthwise 7x7, LayerNorm, MLP and a learned gain in every
-block, LayerNorm and a strided 2x2 convolution between stages.
+Liu et al., "A ConvNet for the 2020s", arXiv:2201.03545, 2022: depthwise 7x7, LayerNorm, MLP and a learned
+gain in every block, LayerNorm and a strided 2x2 convolution between stages.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.gain(self.mlp(self.norm(self.local(x).permute(0, 2, 3, 1))))
-        return x + y.permute(0, 3, 1, 2)
+        out: Tensor = x + y.permute(0, 3, 1, 2)
+        return out
 
 
 class PatchConv(nn.Conv2d):

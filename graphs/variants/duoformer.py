@@ -69,9 +69,7 @@ class DuoFormer(nn.Module):
         )
         self.class_token = nn.Parameter(torch.zeros(1, 1, hidden))
         self.patch_positions = nn.Parameter(torch.zeros(1, self.cells**2 + 1, hidden))
-        self.patch_layers = nn.ModuleList(
-            Attention(hidden, heads, fused=True) for _ in range(c["layers"])
-        )
+        self.patch_layers = nn.ModuleList(Attention(hidden, heads, fused=True) for _ in range(c["layers"]))
         self.norm, self.head = nn.LayerNorm(hidden), nn.Linear(hidden, c["classes"])
 
     def forward(self, pixels: Tensor) -> Tensor:

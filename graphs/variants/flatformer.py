@@ -1,15 +1,16 @@
-"""Point cloud detector that sorts pillars and attends in groups of equal size: FlatFormer, with SST as baseline.
+"""Point cloud detector that sorts pillars and attends in groups of equal size: FlatFormer, and SST.
 
-Liu et al., "FlatFormer: Flattened Window Attention for Efficient Point Cloud Transformer", 2023; sizes as in the
-released Waymo configuration (facts only). Points become pillars by a small MLP and a maximum per pillar. A
-layer gathers pillars in one of four orders (windows along x or y, shifted or not, serpentine inside), cuts them
-into groups of 144 and attends inside groups, so nothing is padded but the last group. Results are scattered to
-a 468 x 468 map for convolutions and a centre head; suppression of overlaps is left out. How many `points` and
-non-empty `pillars` a frame has is data: 20 000 pillars and eight points each are an own choice.
+Liu et al., "FlatFormer: Flattened Window Attention for Efficient Point Cloud Transformer", 2023; sizes as
+in the released Waymo configuration (facts only). Points become pillars by a small MLP and a maximum per
+pillar. A layer gathers pillars in one of four orders (windows along x or y, shifted or not, serpentine
+inside), cuts them into groups of 144 and attends inside groups, so nothing is padded but the last group.
+Results are scattered to a 468 x 468 map for convolutions and a centre head; suppression of overlaps is left
+out. How many `points` and non-empty `pillars` a frame has is data: 20 000 pillars and eight points each are
+an own choice.
 
-"sst" is the baseline that pads: windows of 12 x 12 pillars in buckets of 30, 60 and 144 tokens, 12 layers (from
-memory, unverified). Its number of windows per bucket, half, a third and a sixth of the pillars held at 75 %
-filling, is an own choice, as no histogram was at hand.
+"sst" is the baseline that pads: windows of 12 x 12 pillars in buckets of 30, 60 and 144 tokens, 12 layers
+(from memory, unverified). Its number of windows per bucket, half, a third and a sixth of the pillars held
+at 75 % filling, is an own choice, as no histogram was at hand.
 """
 
 from __future__ import annotations
@@ -45,7 +46,12 @@ SYMBOLS = {
     "points": {"default": "8*pillars", "min": 2, "max": None, "meaning": "points of the frame"},
     "windows_1": {"default": "pillars//45", "min": 1, "max": None, "meaning": "windows of the least bucket"},
     "windows_2": {"default": "pillars//135", "min": 1, "max": None, "meaning": "windows of the next bucket"},
-    "windows_3": {"default": "pillars//648", "min": 1, "max": None, "meaning": "windows of the largest bucket"},
+    "windows_3": {
+        "default": "pillars//648",
+        "min": 1,
+        "max": None,
+        "meaning": "windows of the largest bucket",
+    },
 }
 GUARDS: dict[str, list[str]] = {}
 BASELINES = {"flatformer": ["sst"]}
@@ -91,8 +97,7 @@ class Layer(nn.Module):
         """Rows [rows, tokens, hidden] with their positions; `seen` hides padding."""
         placed = x + position
         query, key, value = (
-            split_heads(part, self.heads)
-            for part in (self.query(placed), self.key(placed), self.value(x))
+            split_heads(part, self.heads) for part in (self.query(placed), self.key(placed), self.value(x))
         )
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
         out: Tensor = self.out(mixed)
@@ -137,7 +142,9 @@ class FlatLayers(nn.Module):
         order = key.sort().indices
         groups = (count + self.group - 1) // self.group
         at = torch.arange(groups * self.group, device=order.device)
-        at = torch.where(at < count, at, at - self.group).clamp(min=0, max=count - 1)  # the last group repeats
+        at = torch.where(at < count, at, at - self.group).clamp(
+            min=0, max=count - 1
+        )  # the last group repeats
         back = torch.zeros_like(order).scatter(0, order, torch.arange(count, device=order.device))
         return order[at], back
 

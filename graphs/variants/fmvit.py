@@ -1,14 +1,14 @@
 """Hybrid of grouped convolutions and pooled attention that mixes frequencies: FMViT, as a proxy.
 
 Tan et al., "FMViT: A multiple-frequency mixing Vision Transformer", 2023. No paper text beyond the abstract
-and no code were at hand, so every number here is an own choice on the public Next-ViT layout (that the design
-follows it is from memory, unverified): "next-vit-*" are these configurations by their own name, and the
-claims of Next-ViT are those that can be checked. A convolutional block has a grouped 3x3 convolution and a 1x1
-MLP. A mixing block sends three quarters of the channels through attention whose keys and values are averages
-over s*s tokens, the rest through a grouped convolution of what attention gave, and concatenates both. Graphs
-are those of deployment: branches merged, batch norms kept as operators. "-training" is the graph before
-merging: identity and 1x1 branches beside each grouped convolution, a 4-group branch beside each 1x1
-convolution and linear.
+and no code were at hand, so every number here is an own choice on the public Next-ViT layout (that the
+design follows it is from memory, unverified): "next-vit-*" are these configurations by their own name, and
+the claims of Next-ViT are those that can be checked. A convolutional block has a grouped 3x3 convolution
+and a 1x1 MLP. A mixing block sends three quarters of the channels through attention whose keys and values
+are averages over s*s tokens, the rest through a grouped convolution of what attention gave, and
+concatenates both. Graphs are those of deployment: branches merged, batch norms kept as operators.
+"-training" is the graph before merging: identity and 1x1 branches beside each grouped convolution, a
+4-group branch beside each 1x1 convolution and linear.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """DeiT that drops patches between groups of blocks by a learned policy: IA-RED^2.
 
-Pan et al., "IA-RED^2: Interpretability-Aware Redundancy Reduction for Vision Transformers", 2021. Three groups
-of blocks; before each, a policy scores every patch by the class token (a norm without weights, one linear to
-queries, keys and values of which the query of the class token and the keys are used, a sigmoid) and patches
-above one half are kept. The released code masks the others, which saves nothing; here kept rows are gathered
-into a shorter sequence, as a deployment would. How many are kept is a size: `keep_1`, `keep_2`, `keep_3`
-patches. Their defaults, 90, 70 and 40 percent, are an own choice: the schedule was not published. The
-TimeSformer of the paper (from memory, unverified) is not built.
+Pan et al., "IA-RED^2: Interpretability-Aware Redundancy Reduction for Vision Transformers", 2021. Three
+groups of blocks; before each, a policy scores every patch by the class token (a norm without weights, one
+linear to queries, keys and values of which the query of the class token and the keys are used, a sigmoid)
+and patches above one half are kept. The released code masks the others, which saves nothing; here kept rows
+are gathered into a shorter sequence, as a deployment would. How many are kept is a size: `keep_1`,
+`keep_2`, `keep_3` patches. Their defaults, 90, 70 and 40 percent, are an own choice: the schedule was not
+published. The TimeSformer of the paper (from memory, unverified) is not built.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ SYMBOLS = {
     "batch": {"default": 1, "min": 1, "max": None, "meaning": "images"},
     "keep_1": {"default": "9*patches//10", "min": 1, "max": "patches", "meaning": "patches of blocks 1 to 4"},
     "keep_2": {"default": "7*patches//10", "min": 1, "max": "patches", "meaning": "patches of blocks 5 to 8"},
-    "keep_3": {"default": "4*patches//10", "min": 1, "max": "patches", "meaning": "patches of blocks 9 to 12"},
+    "keep_3": {
+        "default": "4*patches//10",
+        "min": 1,
+        "max": "patches",
+        "meaning": "patches of blocks 9 to 12",
+    },
 }
 GUARDS = {"forward": ["keep_2 <= keep_1", "keep_3 <= keep_2"]}
 BASELINES = {"ia-red2-deit-s": ["deit-s"], "ia-red2-deit-b": ["deit-b"]}

@@ -1,12 +1,13 @@
 """Panoptic segmentation whose queries are cluster centres, updated by hard assignment: kMaX-DeepLab.
 
-Yu et al., "k-means Mask Transformer", 2022; sizes as in the authors' re-implementation. A backbone (ResNet-50 or
-ConvNeXt), a pixel decoder of axial attention blocks at strides 32 and 16 and of bottlenecks at 8 and 4, and six
-decoder layers, two on each of the first three resolutions. A layer scores every pixel against 128 centres and
-gives each pixel to its best centre: a one-hot matrix times pixel values replaces softmax cross-attention over
-pixels. Centres then attend to each other. Axial attention has learned relative terms for queries, keys and
-values. Auxiliary heads and the post-processing outside the graph are left out. Widths inside the centre path
-(256 before queries, keys and values) are an own choice where the description leaves them open.
+Yu et al., "k-means Mask Transformer", 2022; sizes as in the authors' re-implementation. A backbone
+(ResNet-50 or ConvNeXt), a pixel decoder of axial attention blocks at strides 32 and 16 and of bottlenecks
+at 8 and 4, and six decoder layers, two on each of the first three resolutions. A layer scores every pixel
+against 128 centres and gives each pixel to its best centre: a one-hot matrix times pixel values replaces
+softmax cross-attention over pixels. Centres then attend to each other. Axial attention has learned relative
+terms for queries, keys and values. Auxiliary heads and the post-processing outside the graph are left out.
+Widths inside the centre path (256 before queries, keys and values) are an own choice where the description
+leaves them open.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ class AxialAttention(nn.Module):
             torch.einsum("bhlm,lmd->bhdl", weights, of_value),
         ]
         first, second = (norm(one.flatten(1, 2)) for norm, one in zip(self.out_norms, found, strict=True))
-        return first + second
+        out: Tensor = first + second
+        return out
 
 
 class AxialBlock(nn.Module):
@@ -111,9 +113,7 @@ class AxialBlock(nn.Module):
         super().__init__()
         middle, after = 2 * base, GROWTH * base
         self.enter, self.leave = ConvNorm(before, middle, 1), ConvNorm(middle, after, 1)
-        self.down, self.across = (
-            AxialAttention(middle, heads, base, middle, length) for length in sides
-        )
+        self.down, self.across = (AxialAttention(middle, heads, base, middle, length) for length in sides)
         self.skip = nn.Identity() if before == after else ConvNorm(before, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,8 +154,7 @@ class PixelDecoder(nn.Module):
         dims = list(reversed(c["dims"]))
         self.norms = nn.ModuleList(ChannelNorm(width) for width in dims)
         self.low = nn.ModuleList(
-            ConvNorm(GROWTH * base, after, 1)
-            for base, after in zip(c["base"], c["base"][1:], strict=False)
+            ConvNorm(GROWTH * base, after, 1) for base, after in zip(c["base"], c["base"][1:], strict=False)
         )
         self.high = nn.ModuleList(
             ConvNorm(width, base, 1) for width, base in zip(dims[1:], c["base"][1:], strict=True)
@@ -266,9 +265,7 @@ class KMaX(nn.Module):
 
     def __init__(self, c: Mapping[str, Any]) -> None:
         super().__init__()
-        self.backbone = (
-            ResNet(c) if c["bottleneck"] else ConvNeXt(c["channels"], c["dims"], c["depths"])
-        )
+        self.backbone = ResNet(c) if c["bottleneck"] else ConvNeXt(c["channels"], c["dims"], c["depths"])
         self.pixel_decoder = PixelDecoder(c)
         self.centres = nn.Embedding(c["centres"], c["hidden"])
         self.layers = nn.ModuleList(

@@ -1,14 +1,14 @@
 """Diffusion transformer over body parts with linear attention and experts: Large Motion Model.
 
-"Large Motion Model for Unified Multi-Modal Motion Generation", 2024; sizes as in the released demo configurations,
-whose parameter counts disagree with those remembered of the paper. Frames are ten part vectors. A layer's
-attention has two linear halves, over the parts of a frame and over frames with memory rows and condition
-tokens; a template per part, refined by four residual MLPs, gives frames back through Gaussian weights over
-anchors. Before it a mixture of experts widens every part token. `text` condition tokens; one forward is one
-denoising step, guidance doubles `batch`. Experts run at a capacity of 1.5 x top_k x tokens / experts, as
-released. Every data set and source has its own linears, of which one of each runs. The gate's inner width is
-approximated, and where the description is silent (no output linear in the condition encoders) it is an own
-reading.
+"Large Motion Model for Unified Multi-Modal Motion Generation", 2024; sizes as in the released demo
+configurations, whose parameter counts disagree with those remembered of the paper. Frames are ten part
+vectors. A layer's attention has two linear halves, over the parts of a frame and over frames with memory
+rows and condition tokens; a template per part, refined by four residual MLPs, gives frames back through
+Gaussian weights over anchors. Before it a mixture of experts widens every part token. `text` condition
+tokens; one forward is one denoising step, guidance doubles `batch`. Experts run at a capacity of 1.5 x
+top_k x tokens / experts, as released. Every data set and source has its own linears, of which one of each
+runs. The gate's inner width is approximated, and where the description is silent (no output linear in the
+condition encoders) it is an own reading.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ class ArtAttention(nn.Module):
         template = self._template(time_key, time_value, condition)
         temporal = self._frames(template, frames, x.device)
         mixed = (spatial + temporal).flatten(2)
-        return x + self.styling(mixed, time)
+        out: Tensor = x + self.styling(mixed, time)
+        return out
 
     def _template(self, key: Tensor, value: Tensor, condition: Tensor) -> Tensor:
         """[batch, parts, width, width]: keys and values of frames, memory and condition as one matrix."""
@@ -171,7 +172,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, time: Tensor, capacity: int) -> Tensor:
         x = self.attention(x, condition, time, capacity)
-        return x + self.styling(self.mlp(x), time)
+        out: Tensor = x + self.styling(self.mlp(x), time)
+        return out
 
 
 class EfficientBlock(nn.Module):
@@ -191,7 +193,8 @@ class EfficientBlock(nn.Module):
         value = self.value(normed).unflatten(-1, (self.heads, -1))
         mixed = torch.einsum("bnhd,bhde->bnhe", query, torch.einsum("bnhd,bnhe->bhde", key, value))
         x = x + mixed.flatten(2)
-        return x + self.mlp(self.norms[1](x))
+        out: Tensor = x + self.mlp(self.norms[1](x))
+        return out
 
 
 class ConditionEncoder(nn.Module):

@@ -1,12 +1,12 @@
 """Whole-body mesh recovery by one image encoder and small deformable decoders for hands and face: OSX.
 
-Lin et al., "One-Stage 3D Whole-Body Mesh Recovery with Component Aware Transformer", 2023; sizes as in the released
-code. A ViT encodes a 256 x 192 crop with 31 task tokens in front. Body joints come from a heat volume and
-their tokens; a small network finds the boxes of hands and face; features inside the boxes are upsampled and
-read by decoders of six layers, whose queries attend to themselves and, at learned offsets, to three feature
-levels. Sampling is `grid_sample`, also where the release aligns regions. "-no-face" has no face decoder, as the
-authors advise for speed, "-encoder" neither. The body model that turns parameters into 10 475 vertices is left
-out: its templates are data of others.
+Lin et al., "One-Stage 3D Whole-Body Mesh Recovery with Component Aware Transformer", 2023; sizes as in the
+released code. A ViT encodes a 256 x 192 crop with 31 task tokens in front. Body joints come from a heat
+volume and their tokens; a small network finds the boxes of hands and face; features inside the boxes are
+upsampled and read by decoders of six layers, whose queries attend to themselves and, at learned offsets, to
+three feature levels. Sampling is `grid_sample`, also where the release aligns regions. "-no-face" has no
+face decoder, as the authors advise for speed, "-encoder" neither. The body model that turns parameters into
+10 475 vertices is left out: its templates are data of others.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Encoder(nn.Module):
         super().__init__()
         hidden = c["hidden"]
         self.grid = (c["height"] // c["patch"], c["width"] // c["patch"])
-        self.patches = nn.Conv2d(c["channels"], hidden, c["patch"], stride=c["patch"], padding=c["patch"] // 4)
+        self.patches = nn.Conv2d(
+            c["channels"], hidden, c["patch"], stride=c["patch"], padding=c["patch"] // 4
+        )
         self.positions = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1] + 1, hidden))
         self.tasks = nn.Parameter(torch.zeros(1, TASKS + JOINTS, hidden))
         self.blocks = nn.ModuleList(
@@ -99,7 +101,9 @@ class Encoder(nn.Module):
 def upsampled(before: int, after: int) -> nn.Sequential:
     """A transposed convolution to twice the side."""
     return nn.Sequential(
-        nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+        nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
     )
 
 
@@ -147,7 +151,8 @@ class Levels(nn.Module):
         line = torch.linspace(-1, 1, side, device=x.device, dtype=x.dtype)
         unit = torch.stack([line.repeat(side), line.repeat_interleave(side)], dim=-1)
         place = boxes[:, :, None, :2] + boxes[:, :, None, 2:] * unit
-        return sampled(x, place).flatten(0, 1).transpose(1, 2).unflatten(2, (side, side)).contiguous()
+        out: Tensor = sampled(x, place).flatten(0, 1).transpose(1, 2).unflatten(2, (side, side)).contiguous()
+        return out
 
 
 class DeformableLayer(nn.Module):

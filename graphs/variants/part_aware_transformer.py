@@ -110,7 +110,8 @@ class PartAware(nn.Module):
         for layer in self.layers:
             x = layer(x, seen)
             every.append(self.norm(x))
-        return every[-1][:, 0]
+        out: Tensor = every[-1][:, 0]
+        return out
 
     def _seen(self, device: torch.device) -> Tensor:
         """[tokens, tokens]: patches and class token see each other, a part only its rectangle, both ways."""
@@ -122,7 +123,9 @@ class PartAware(nn.Module):
         corner = torch.eye(leading, dtype=torch.bool, device=device)
         corner = corner | (torch.arange(leading, device=device) == 0)
         corner = corner | corner.t()
-        patch_rows = torch.cat([top.t(), torch.ones(patches, patches, dtype=torch.bool, device=device)], dim=1)
+        patch_rows = torch.cat(
+            [top.t(), torch.ones(patches, patches, dtype=torch.bool, device=device)], dim=1
+        )
         return torch.cat([torch.cat([corner, top], dim=1), patch_rows])
 
     def _rectangle(self, part: int, row: Tensor, column: Tensor) -> Tensor:
@@ -131,7 +134,8 @@ class PartAware(nn.Module):
         rows = start + torch.rand(2, device=row.device) * (self.rows // 2)
         columns = torch.rand(2, device=row.device) * self.columns
         inside_rows = (row >= rows.amin().floor()) & (row <= rows.amax())
-        return inside_rows & (column >= columns.amin().floor()) & (column <= columns.amax())
+        out: Tensor = inside_rows & (column >= columns.amin().floor()) & (column <= columns.amax())
+        return out
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:

@@ -1,13 +1,13 @@
 """Diffusion transformer over the parts of a 3-D object, local and global attention in turn: PartCrafter.
 
-"PartCrafter: Structured 3D Mesh Generation via Compositional Latent Diffusion Transformers", 2025; sizes as in the
-released code (facts only). Every part is a sequence of latent tokens with a time token and a part embedding.
-Even blocks attend over all tokens of all parts, odd blocks inside parts; both cross-attend to image tokens,
-whose keys and values are projected for every part although global blocks use one copy. The second half of the
-blocks takes the outputs of the first half beside its input. One forward is one denoising step; guidance
-doubles `batch`. The number of image tokens is a size (257 by own choice). "-vae" decodes latents by reading
-them at `queries` points; "-image-encoder" is the ViT-L/14 before it all; the width of the time MLP is an own
-choice.
+"PartCrafter: Structured 3D Mesh Generation via Compositional Latent Diffusion Transformers", 2025; sizes as
+in the released code (facts only). Every part is a sequence of latent tokens with a time token and a part
+embedding. Even blocks attend over all tokens of all parts, odd blocks inside parts; both cross-attend to
+image tokens, whose keys and values are projected for every part although global blocks use one copy. The
+second half of the blocks takes the outputs of the first half beside its input. One forward is one denoising
+step; guidance doubles `batch`. The number of image tokens is a size (257 by own choice). "-vae" decodes
+latents by reading them at `queries` points; "-image-encoder" is the ViT-L/14 before it all; the width of
+the time MLP is an own choice.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class NormedAttention(nn.Module):
         self.query_norm, self.key_norm = (nn.RMSNorm(hidden // heads, eps=1e-6) for _ in range(2))
 
     def forward(self, x: Tensor, memory: Tensor, parts: int) -> Tensor:
-        """Tokens [batch x parts, tokens, hidden]; with `parts` above 1 they attend as one sequence per object.
+        """Tokens [batch x parts, tokens, hidden]; with `parts` above 1 as one sequence per object.
 
         Memory of a global block is the first part's copy where it is no part of x itself.
         """
@@ -114,7 +114,8 @@ class Block(nn.Module):
         normed = self.norms[0](x)
         x = x + self.attention(normed, normed, parts)
         x = x + self.cross_attention(self.norms[1](x), image, parts)
-        return x + self.mlp(self.norms[2](x))
+        out: Tensor = x + self.mlp(self.norms[2](x))
+        return out
 
 
 class Denoiser(nn.Module):

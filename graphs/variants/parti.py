@@ -1,11 +1,11 @@
 """Text to image tokens by an encoder-decoder, and the tokenizer that turns them into pixels: Parti.
 
-Yu et al., "Scaling Autoregressive Models for Content-Rich Text-to-Image Generation", 2022. The 20B row is quoted
-second-hand, the other sizes, the vocabulary, the sparse attention and the tokenizer are from memory, unverified
-(the parameter formula confirms the names). Pre-norm layers without biases, an FFN of two matrices, 1024 image
-tokens of an 8192-entry codebook after at most 128 text tokens. Decoder self-attention is causal and dense here;
-the 3B and 20B models are remembered to mask it in a convolution shape. Guidance doubles `batch`. The
-activation (GELU) is an own choice. The tokenizer is `vit_vqgan`.
+Yu et al., "Scaling Autoregressive Models for Content-Rich Text-to-Image Generation", 2022. The 20B row is
+quoted second-hand, the other sizes, the vocabulary, the sparse attention and the tokenizer are from memory,
+unverified (the parameter formula confirms the names). Pre-norm layers without biases, an FFN of two
+matrices, 1024 image tokens of an 8192-entry codebook after at most 128 text tokens. Decoder self-attention
+is causal and dense here; the 3B and 20B models are remembered to mask it in a convolution shape. Guidance
+doubles `batch`. The activation (GELU) is an own choice. The tokenizer is `vit_vqgan`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphs.inputs import Example, Input, key_value_cache, token_ids
-from graphs.layers import MLP, Attention, KeyValue, PreNormBlock, step_mask
+from graphs.inputs import Example, key_value_cache, token_ids
+from graphs.layers import MLP, Attention, KeyValue, step_mask
 
 FAMILY = "multimodal"
 PHASES = ("forward", "prefill", "decode")
@@ -99,7 +98,8 @@ class EncoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mixed, _ = self.attention(self.norms[0](x))
         x = x + mixed
-        return x + self.mlp(self.norms[1](x))
+        out: Tensor = x + self.mlp(self.norms[1](x))
+        return out
 
 
 class Parti(nn.Module):

@@ -1,19 +1,20 @@
-"""Promptable segmentation of 3-D parts: a triplane encoder of the whole shape, a small decoder per prompt: PartSAM.
+"""Promptable segmentation of 3-D parts: a triplane encoder of the shape, a decoder per prompt: PartSAM.
 
-"PartSAM: A Scalable Promptable Part Segmentation Model Trained on Native 3D Data", 2025; sizes as in the released
-configuration. Two branches of one shape, one frozen in training. Each turns points into voxels and back
-(point-voxel blocks, of which the later ones are computed but unused, as released), averages them onto three
-planes, passes a small U-Net that looks across planes, and a transformer over 3072 plane tokens; points then
-sample the planes. 2000 centres and their 16 nearest points become patches. The decoder lets prompt, mask and
-score tokens and patches attend to each other, interpolates patches back to all points and multiplies them with
-mask vectors. Size `prompts`: clicks answered at once, over which every point's features are repeated.
-"partsam-encoder" and "partsam-decoder" are the two halves. Widths of the U-Net between its three levels are an own
-choice; the optional mask prompt is left out.
+"PartSAM: A Scalable Promptable Part Segmentation Model Trained on Native 3D Data", 2025; sizes as in the
+released configuration. Two branches of one shape, one frozen in training. Each turns points into voxels and
+back (point-voxel blocks, of which the later ones are computed but unused, as released), averages them onto
+three planes, passes a small U-Net that looks across planes, and a transformer over 3072 plane tokens;
+points then sample the planes. 2000 centres and their 16 nearest points become patches. The decoder lets
+prompt, mask and score tokens and patches attend to each other, interpolates patches back to all points and
+multiplies them with mask vectors. Size `prompts`: clicks answered at once, over which every point's
+features are repeated. "partsam-encoder" and "partsam-decoder" are the two halves. Widths of the U-Net
+between its three levels are an own choice; the optional mask prompt is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,20 +30,23 @@ PHASES = ("forward",)
 # fmt: off
 CONFIGS = {
     "partsam": {
-        "halves": ["encoder", "decoder"], "plane": 128, "voxel_blocks": [[256, 32], [128, 16], [128, 16], [256, 8]],
-        "unet": [32, 64, 128], "plane_width": 256, "hidden": 1024, "layers": 6, "heads": 8, "out": 512,
+        "halves": ["encoder", "decoder"], "plane": 128,
+        "voxel_blocks": [[256, 32], [128, 16], [128, 16], [256, 8]], "unet": [32, 64, 128],
+        "plane_width": 256, "hidden": 1024, "layers": 6, "heads": 8, "out": 512,
         "dropped": 64, "centres": 2000, "neighbours": 16, "decoder": 256, "decoder_layers": 4,
         "many_points": 100000, "dtype": "float32",
     },
     "partsam-encoder": {
-        "halves": ["encoder"], "plane": 128, "voxel_blocks": [[256, 32], [128, 16], [128, 16], [256, 8]],
-        "unet": [32, 64, 128], "plane_width": 256, "hidden": 1024, "layers": 6, "heads": 8, "out": 512,
+        "halves": ["encoder"], "plane": 128,
+        "voxel_blocks": [[256, 32], [128, 16], [128, 16], [256, 8]], "unet": [32, 64, 128],
+        "plane_width": 256, "hidden": 1024, "layers": 6, "heads": 8, "out": 512,
         "dropped": 64, "centres": 2000, "neighbours": 16, "decoder": 256, "decoder_layers": 4,
         "many_points": 100000, "dtype": "float32",
     },
     "partsam-decoder": {
-        "halves": ["decoder"], "plane": 128, "voxel_blocks": [[256, 32], [128, 16], [128, 16], [256, 8]],
-        "unet": [32, 64, 128], "plane_width": 256, "hidden": 1024, "layers": 6, "heads": 8, "out": 512,
+        "halves": ["decoder"], "plane": 128,
+        "voxel_blocks": [[256, 32], [128, 16], [128, 16], [256, 8]], "unet": [32, 64, 128],
+        "plane_width": 256, "hidden": 1024, "layers": 6, "heads": 8, "out": 512,
         "dropped": 64, "centres": 2000, "neighbours": 16, "decoder": 256, "decoder_layers": 4,
         "many_points": 100000, "dtype": "float32",
     },
@@ -122,9 +126,7 @@ class PlaneUNet(nn.Module):
             CrossPlaneBlock(inner, outer) for inner, outer in zip(before, widths, strict=False)
         )
         after = list(reversed(widths))
-        self.up = nn.ModuleList(
-            CrossPlaneBlock(deep + flat, flat) for deep, flat in zip(after, after[1:], strict=False)
-        )
+        self.up = nn.ModuleList(CrossPlaneBlock(deep + flat, flat) for deep, flat in pairwise(after))
         self.out = nn.Conv2d(widths[0], width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -259,9 +261,7 @@ class TwoWayLayer(nn.Module):
         inner, self.heads = width // 2, heads
         self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
         self.to_patches, self.to_tokens = (
-            nn.ModuleList(
-                [*(nn.Linear(width, inner) for _ in range(3)), nn.Linear(inner, width)]
-            )
+            nn.ModuleList([*(nn.Linear(width, inner) for _ in range(3)), nn.Linear(inner, width)])
             for _ in range(2)
         )
         self.mlp = MLP(width, 8 * width, "relu")
@@ -302,7 +302,11 @@ class Decoder(nn.Module):
         self.final = nn.ModuleList([*(nn.Linear(width, inner) for _ in range(3)), nn.Linear(inner, width)])
         self.final_norm = nn.LayerNorm(width)
         self.upsample = nn.Sequential(
-            nn.Linear(width + features, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.GELU()
+            nn.Linear(width + features, width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
         )
         self.masks = nn.ModuleList(MLP(width, width, "relu") for _ in range(ANSWERS))
         self.score = MLP(width, width, "relu", out=MASKS)

@@ -151,13 +151,13 @@ class RAT(nn.Module):
         self.encoders = nn.ModuleList(
             nn.Sequential(*(GatedBlock(wide) for _ in range(blocks))) for wide in (width, 2 * width)
         )
-        self.down = nn.ModuleList(
-            nn.Conv2d(wide, 2 * wide, 2, stride=2) for wide in (width, 2 * width)
-        )
+        self.down = nn.ModuleList(nn.Conv2d(wide, 2 * wide, 2, stride=2) for wide in (width, 2 * width))
         self.groups = nn.ModuleList(
             nn.ModuleList(Layer(c, 4 * width) for _ in range(c["group_layers"])) for _ in range(c["groups"])
         )
-        self.closing = nn.ModuleList(nn.Conv2d(4 * width, 4 * width, 3, padding=1) for _ in range(c["groups"]))
+        self.closing = nn.ModuleList(
+            nn.Conv2d(4 * width, 4 * width, 3, padding=1) for _ in range(c["groups"])
+        )
         self.up = nn.ModuleList(
             nn.Sequential(nn.Conv2d(wide, 2 * wide, 1, bias=False), nn.PixelShuffle(2))
             for wide in (4 * width, 2 * width)

@@ -1,7 +1,7 @@
 """Residual convolutional networks, the baseline and backbone of hybrids: ResNet.
 
-He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, 2016; the stride of a bottleneck sits in
-its 3x3 convolution, as in torchvision.
+He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, 2016; the stride of a
+bottleneck sits in its 3x3 convolution, as in torchvision.
 """
 
 from __future__ import annotations

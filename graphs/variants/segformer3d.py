@@ -1,12 +1,12 @@
 """Volume segmentation with attention to a shrunken volume and an all-linear decoder: SegFormer3D.
 
-Perera et al., "SegFormer3D: an Efficient Transformer for 3D Medical Image Segmentation", 2024; sizes as in the
-released configuration for BraTS (facts only). Four stages of overlapping 3-D patch embedding; keys and values
-come from a strided 3-D convolution of the tokens, MLPs hold a depthwise 3x3x3 convolution. The decoder brings
-every stage to 256 channels on the first grid by trilinear interpolation and fuses them with a 1x1x1
-convolution, which is more than half of the arithmetic. "-profiled" leaves out what the authors' own profile
-did not count yet: the batch norm inside the MLPs, the decoder's layer norms and the biases of queries, keys and
-values.
+Perera et al., "SegFormer3D: an Efficient Transformer for 3D Medical Image Segmentation", 2024; sizes as in
+the released configuration for BraTS (facts only). Four stages of overlapping 3-D patch embedding; keys and
+values come from a strided 3-D convolution of the tokens, MLPs hold a depthwise 3x3x3 convolution. The
+decoder brings every stage to 256 channels on the first grid by trilinear interpolation and fuses them with
+a 1x1x1 convolution, which is more than half of the arithmetic. "-profiled" leaves out what the authors' own
+profile did not count yet: the batch norm inside the MLPs, the decoder's layer norms and the biases of
+queries, keys and values.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, shrink: int, *, bias: bool) -> None:
         super().__init__()
         self.heads, self.shrink = heads, shrink
-        self.query, self.key_value = nn.Linear(width, width, bias=bias), nn.Linear(width, 2 * width, bias=bias)
+        self.query, self.key_value = (
+            nn.Linear(width, width, bias=bias),
+            nn.Linear(width, 2 * width, bias=bias),
+        )
         self.out = nn.Linear(width, width)
         if shrink > 1:
             self.reduce = nn.Conv3d(width, width, shrink, stride=shrink)
@@ -124,9 +127,7 @@ class Decoder(nn.Module):
         super().__init__()
         wide = c["decoder"]
         self.linears = nn.ModuleList(nn.Linear(width, wide) for width in c["dims"])
-        self.norms = nn.ModuleList(
-            nn.Identity() if c["profiled"] else nn.LayerNorm(wide) for _ in c["dims"]
-        )
+        self.norms = nn.ModuleList(nn.Identity() if c["profiled"] else nn.LayerNorm(wide) for _ in c["dims"])
         self.fuse = nn.Sequential(
             nn.Conv3d(len(c["dims"]) * wide, wide, 1, bias=False), nn.BatchNorm3d(wide), nn.ReLU()
         )

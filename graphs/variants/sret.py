@@ -78,7 +78,11 @@ CONFIGS = {
 # fmt: on
 SYMBOLS = {"batch": {"default": 1, "min": 1, "max": None, "meaning": "images"}}
 GUARDS: dict[str, list[str]] = {}
-BASELINES = {"sret-t": ["sret-star-t", "sret-t-once", "deit-ti"], "sret-lt": ["sret-star-lt"], "sret-s": ["sret-star-s"]}
+BASELINES = {
+    "sret-t": ["sret-star-t", "sret-t-once", "deit-ti"],
+    "sret-lt": ["sret-star-lt"],
+    "sret-s": ["sret-star-s"],
+}
 
 
 class Residual(nn.Module):

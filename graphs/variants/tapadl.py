@@ -1,12 +1,12 @@
 """Robust token attention on FAN: a learned mixture of dilated average pools before every attention (TAP).
 
-"Robustifying Token Attention for Vision Transformers (TAP + ADL)", 2023, on the FAN hybrid: a short ConvNeXt, then
-blocks of token attention and of channel processing, then class attention. TAP predicts four weights per token
-by two small convolutions and mixes the token with 3x3 means at dilations 1, 2 and 3; unfolding writes nine-fold
-maps, so the cost is traffic, not arithmetic. ADL is a training loss on attention maps and free at inference; it
-is not part of these graphs. "fan-b-hybrid" is the network without TAP. RVT with TAP is not built: its layers
-are not given. Fourier positions (64 sines and cosines into a 1x1 convolution) and the class attention blocks
-(gains, 4x MLP) follow FAN from memory, unverified.
+"Robustifying Token Attention for Vision Transformers (TAP + ADL)", 2023, on the FAN hybrid: a short
+ConvNeXt, then blocks of token attention and of channel processing, then class attention. TAP predicts four
+weights per token by two small convolutions and mixes the token with 3x3 means at dilations 1, 2 and 3;
+unfolding writes nine-fold maps, so the cost is traffic, not arithmetic. ADL is a training loss on attention
+maps and free at inference; it is not part of these graphs. "fan-b-hybrid" is the network without TAP. RVT
+with TAP is not built: its layers are not given. Fourier positions (64 sines and cosines into a 1x1
+convolution) and the class attention blocks (gains, 4x MLP) follow FAN from memory, unverified.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         pooled = x if self.pooling is None else self.pooling(x, height, width)
         x = x + self.attention_gain(self.attention(self.attention_norm(pooled)))
-        return x + self.channel_gain(self.channels(self.channel_norm(x), height, width))
+        out: Tensor = x + self.channel_gain(self.channels(self.channel_norm(x), height, width))
+        return out
 
 
 class ClassBlock(nn.Module):

@@ -1,10 +1,10 @@
 """Image tokenizer of Parti: a ViT encoder, nearest codes of a small codebook, a ViT decoder (ViT-VQGAN).
 
-Yu et al., "Vector-Quantized Image Modeling with Improved VQGAN", 2022, in the sizes Parti used (from memory,
-unverified): 256 x 256 pixels in patches of 8 become 1024 tokens of an l2-normalised codebook of 8192 entries of
-dimension 32. "parti-vit-vqgan" is the small tokenizer both ways; "parti-detokenizer" the decoder of 32 layers,
-1280 wide, that turns generated tokens into pixels. The MLP's activation (tanh in the original, from memory) is
-GELU here, an own choice.
+Yu et al., "Vector-Quantized Image Modeling with Improved VQGAN", 2022, in the sizes Parti used (from
+memory, unverified): 256 x 256 pixels in patches of 8 become 1024 tokens of an l2-normalised codebook of
+8192 entries of dimension 32. "parti-vit-vqgan" is the small tokenizer both ways; "parti-detokenizer" the
+decoder of 32 layers, 1280 wide, that turns generated tokens into pixels. The MLP's activation (tanh in the
+original, from memory) is GELU here, an own choice.
 """
 
 from __future__ import annotations

@@ -77,7 +77,12 @@ def _lookup_sum(call: Call) -> Canonical:
 
 
 def _gather_elements(call: Call) -> Canonical:
+    """gather(table, dim, index): where the index is repeated along the last dimensions, whole runs."""
     table, index = call.inputs[0], call.inputs[1]
+    dim = _dimension(call, table) if len(call.arguments) > 1 and call.name == "aten.gather" else -1
+    rows, run = product(index.shape[: dim + 1]), product(index.shape[dim + 1 :])
+    if dim >= 0 and index.spec.elements == rows:
+        return _picked(table, rows, run)
     return _picked(table, product(index.shape), number(1))
 
 
