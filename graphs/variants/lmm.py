@@ -3,12 +3,12 @@
 "Large Motion Model for Unified Multi-Modal Motion Generation", 2024; sizes as in the released demo
 configurations, whose parameter counts disagree with those remembered of the paper. Frames are ten part
 vectors. A layer's attention has two linear halves, over the parts of a frame and over frames with memory
-rows and condition tokens; a template per part, refined by four residual MLPs, gives frames back through
-Gaussian weights over anchors. Before it a mixture of experts widens every part token. `text` condition
-tokens; one forward is one denoising step, guidance doubles `batch`. Experts run at a capacity of 1.5 x
-top_k x tokens / experts, as released. Every data set and source has its own linears, of which one of each
-runs. The gate's inner width is approximated, and where the description is silent (no output linear in the
-condition encoders) it is an own reading.
+rows and condition tokens of text (music, speech and video have encoders too); a template per part, refined
+by four residual MLPs, gives frames back through Gaussian weights over anchors. Before it a mixture of
+experts widens every part token. `text` condition tokens; one forward is one denoising step, guidance
+doubles `batch`. Experts run at a capacity of 1.5 x top_k x tokens / experts, as released. Every data set
+and source has its own linears, of which one of each runs. The gate's inner width is approximated, and where
+the description is silent (no output linear in the condition encoders) it is an own reading.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ PHASES = ("forward",)
 CONFIGS = {
     "lmm-tiny": {
         "part_width": 64, "parts": 10, "layers": 4, "condition_layers": 2, "experts": 16, "top_k": 4,
-        "pose": 669, "time_width": 2048, "text_width": 1024, "positions": 300, "most_frames": 200,
-        "data_sets": 27, "dtype": "float32",
+        "pose": 669, "time_width": 2048, "sources": [1024, 768, 768, 1024], "positions": 300,
+        "most_frames": 200, "data_sets": 27, "dtype": "float32",
     },
     "lmm-small": {
         "part_width": 64, "parts": 10, "layers": 8, "condition_layers": 2, "experts": 16, "top_k": 4,
-        "pose": 669, "time_width": 2048, "text_width": 1024, "positions": 300, "most_frames": 200,
-        "data_sets": 27, "dtype": "float32",
+        "pose": 669, "time_width": 2048, "sources": [1024, 768, 768, 1024], "positions": 300,
+        "most_frames": 200, "data_sets": 27, "dtype": "float32",
     },
     "lmm-base": {
         "part_width": 128, "parts": 10, "layers": 12, "condition_layers": 4, "experts": 16, "top_k": 4,
-        "pose": 669, "time_width": 2048, "text_width": 1024, "positions": 300, "most_frames": 200,
-        "data_sets": 27, "dtype": "float32",
+        "pose": 669, "time_width": 2048, "sources": [1024, 768, 768, 1024], "positions": 300,
+        "most_frames": 200, "data_sets": 27, "dtype": "float32",
     },
     "lmm-large": {
         "part_width": 128, "parts": 10, "layers": 20, "condition_layers": 4, "experts": 32, "top_k": 8,
-        "pose": 669, "time_width": 2048, "text_width": 1024, "positions": 300, "most_frames": 200,
-        "data_sets": 27, "dtype": "float32",
+        "pose": 669, "time_width": 2048, "sources": [1024, 768, 768, 1024], "positions": 300,
+        "most_frames": 200, "data_sets": 27, "dtype": "float32",
     },
     "lmm-tiny-one-expert": {
         "part_width": 64, "parts": 10, "layers": 4, "condition_layers": 2, "experts": 1, "top_k": 1,
-        "pose": 669, "time_width": 2048, "text_width": 1024, "positions": 300, "most_frames": 200,
-        "data_sets": 27, "dtype": "float32",
+        "pose": 669, "time_width": 2048, "sources": [1024, 768, 768, 1024], "positions": 300,
+        "most_frames": 200, "data_sets": 27, "dtype": "float32",
     },
 }
 # fmt: on
@@ -68,8 +68,7 @@ SYMBOLS = {
 }
 GUARDS: dict[str, list[str]] = {}
 BASELINES = {"lmm-tiny": ["lmm-tiny-one-expert"]}
-# memory rows of the data set and of the rotation; encoders for text, music, speech and video
-MEMORY_ROWS, ROTATION_ROWS, SOURCES = 48, 16, (1024, 768, 768, 1024)
+MEMORY_ROWS, ROTATION_ROWS = 48, 16  # of the data set and of the rotation
 
 
 class Experts(nn.Module):
@@ -241,7 +240,7 @@ class LMM(nn.Module):
         # every data set and source has its own linears; one of each runs
         self.enters = nn.ModuleList(PartLinears(c, enter=True) for _ in range(c["data_sets"]))
         self.leaves = nn.ModuleList(PartLinears(c, enter=False) for _ in range(c["data_sets"]))
-        self.conditions = nn.ModuleList(ConditionEncoder(c, source) for source in SOURCES)
+        self.conditions = nn.ModuleList(ConditionEncoder(c, source) for source in c["sources"])
         self.layers = nn.ModuleList(Layer(c) for _ in range(c["layers"]))
 
     def forward(self, motion: Tensor, step: Tensor, text: Tensor, capacity: int) -> Tensor:
@@ -262,5 +261,5 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 def example(config: Mapping[str, Any], phase: str) -> Example:
     """The call of one phase."""
     motion = Input(("batch", "frames", config["pose"]), "model")
-    text = Input(("batch", "text", config["text_width"]), "model")
+    text = Input(("batch", "text", config["sources"][0]), "model")
     return Example((motion, Input(("batch",), "int64", high=1000), text, SymbolValue("capacity")))

@@ -126,7 +126,7 @@ class Layer(nn.Module):
             if c["regional"] == "windows"
             else RegionAttention(width, c["heads"])
         )
-        self.mixers = nn.ModuleList([regional, WindowAttention(width, c["heads"], c["window"])])
+        self.regional, self.windowed = regional, WindowAttention(width, c["heads"], c["window"])
         self.mlps = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, wide, 1), nn.GELU(), nn.Conv2d(wide, width, 1)) for _ in range(2)
         )
@@ -134,7 +134,7 @@ class Layer(nn.Module):
         self.gains = nn.ParameterList(nn.Parameter(torch.ones(1, width, 1, 1)) for _ in range(4))
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> Tensor:
-        for at, (mixer, mlp) in enumerate(zip(self.mixers, self.mlps, strict=True)):
+        for at, (mixer, mlp) in enumerate(zip((self.regional, self.windowed), self.mlps, strict=True)):
             x = x + mixer(self.norms[2 * at](x), hidden) * self.gains[2 * at]
             x = x + mlp(self.norms[2 * at + 1](x)) * self.gains[2 * at + 1]
         return x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwsim.errors import HwsimError
-from hwsim.published.claim import NOTHING, WORDS, Claim
+from hwsim.published.claim import DERIVED, NOTHING, Claim
 
 REPRODUCED, DIRECTION, DIFFERS = "reproduced", "direction", "differs"
 BY_CONSTRUCTION, NOT_CHECKABLE = "by construction", "not checkable"
@@ -94,10 +94,9 @@ def verdict(claim: Claim, ours: float | None, tolerance: float) -> str:
         return BY_CONSTRUCTION
     if ours is None or claim.kind == NOTHING:
         return NOT_CHECKABLE
-    if claim.kind == WORDS:
-        if claim.bounds is None:
-            return NOT_CHECKABLE
-        return DIRECTION if claim.bounds[0] <= ours <= claim.bounds[1] else DIFFERS
+    if claim.published is None and claim.bounds is not None:
+        met = REPRODUCED if claim.kind == DERIVED else DIRECTION
+        return met if claim.bounds[0] <= ours <= claim.bounds[1] else DIFFERS
     ratio = ratio_of(claim, ours)
     if ratio is None:
         return NOT_CHECKABLE
