@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from graphs.catalog import find
+
+from graphs.catalog import default_sizes, find
 from graphs.errors import GraphError
 from graphs.expressions import evaluate
 from graphs.ir import WEIGHT, OperatorGraph, Storage, module_template
@@ -62,13 +64,13 @@ def graph_of(run: Run) -> OperatorGraph:
     That takes a third of the time of an open trace, which pays only where many points are asked for.
     """
     try:
-        symbols = find(run.model).symbols
+        entry = find(run.model)
     except GraphError:  # a path: open as it is
         return trace(run.model, phase=run.phase)
-    if symbols.keys() != {"batch"} or run.generate is not None:
+    if entry.symbols.keys() != {"batch"} or run.generate is not None:
         return trace(run.model, phase=run.phase)
-    batch = dict(run.at).get("batch", symbols["batch"]["default"])
-    return trace(run.model, phase=run.phase, fixed={"batch": int(batch)})
+    sizes = default_sizes(entry, run.phase, dict(run.at))
+    return trace(run.model, phase=run.phase, fixed={"batch": int(sizes["batch"])})
 
 
 def _counting(name: str) -> Take:
