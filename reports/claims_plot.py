@@ -44,8 +44,8 @@ def claims_figure(found: Claims) -> Figure:
     for row in rows:
         colour, marker = LOOKS[row.verdict]
         ax.plot(
-            _shown(row),
-            systems.index(row.claim.system),
+            [_shown(row)],
+            [systems.index(row.claim.system)],
             marker,
             color=colour,
             ms=5,
