@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -12,19 +14,24 @@ from reports.table import plain_table
 
 
 def claims_tables(found: Claims) -> RenderableType:
-    """Every claim, why those that are not reproduced are not, and how many have which verdict."""
-    return Group(_rows(found), *_explanations(found), Text(), counts_table(found))
+    """Every claim by system, why those that are not reproduced are not, and how many have which verdict."""
+    systems = dict.fromkeys(row.claim.system for row in found.rows)
+    parts: list[RenderableType] = []
+    for system in systems:
+        rows = [row for row in found.rows if row.claim.system == system]
+        title = f"{system}: {rows[0].claim.title}, {rows[0].claim.year}"
+        parts += [Text(title), _rows(rows), Text()]
+    return Group(*parts, *_explanations(found), Text(), counts_table(found))
 
 
-def _rows(found: Claims) -> RenderableType:
-    table = plain_table("system", "quantity")
-    table.add_column("configuration", overflow="fold")
+def _rows(rows: Sequence[Checked]) -> RenderableType:
+    table = plain_table("quantity")
+    table.add_column("configuration", overflow="fold", min_width=16)
     for name in ("published", "ours", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for row in found.rows:
+    for row in rows:
         table.add_row(
-            row.claim.system,
             row.claim.quantity,
             Text(versus(row)),
             published_text(row),
@@ -41,7 +48,7 @@ def _explanations(found: Claims) -> list[Text]:
         f"{row.claim.system}, {row.claim.quantity} of {row.claim.configuration}: {row.explanation}"
         for row in told
     ]
-    return [Text(), *map(Text, lines)] if lines else []
+    return [*map(Text, lines)]
 
 
 def counts_table(found: Claims) -> RenderableType:
@@ -66,4 +73,4 @@ def published_text(row: Checked) -> str:
         return UNKNOWN
     if isinstance(claim.published, tuple):
         return f"{claim.published[0]:g}-{claim.published[1]:g} {unit}".rstrip()
-    return f"{claim.published:g} {unit}".rstrip()
+    return f"{claim.published:.5g} {unit}".rstrip()

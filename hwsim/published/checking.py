@@ -11,7 +11,7 @@ from typing import Any
 from graphs.errors import GraphError
 from hwsim.document import plain
 from hwsim.errors import HwsimError
-from hwsim.published.claim import NOTHING, NUMBER, RANGE, Claim, Recipe, Run
+from hwsim.published.claim import NOTHING, NUMBER, RANGE, WORDS, Claim, Recipe, Run
 from hwsim.published.reading import read, systems
 from hwsim.published.recipes import COUNT, compute, tolerance
 from hwsim.published.verdicts import VERDICTS, ratio_of, unit_value, verdict
@@ -91,7 +91,8 @@ def claims(which: str | Iterable[str] | None = None) -> Claims:
 
 def check(claim: Claim) -> Checked:
     """One claim computed again; the printed value is looked at only afterwards."""
-    unit = unit_value(claim.unit) if claim.recipe is not None else 1.0
+    measured = claim.recipe is not None and claim.kind != WORDS  # bounds of words are in SI units
+    unit = unit_value(claim.unit) if measured else 1.0
     ours = None if claim.recipe is None else _computed(claim, claim.recipe) / unit
     found = verdict(claim, ours, COUNT if claim.recipe is None else tolerance(claim.recipe))
     return Checked(
