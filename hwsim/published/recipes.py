@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from graphs.catalog import find
-
 from graphs.catalog import default_sizes, find
 from graphs.errors import GraphError
 from graphs.expressions import evaluate
@@ -67,14 +65,16 @@ def graph_of(run: Run) -> OperatorGraph:
         entry = find(run.model)
     except GraphError:  # a path: open as it is
         return trace(run.model, phase=run.phase)
-    if entry.symbols.keys() != {"batch"} or run.generate is not None:
+    single = {name: value for name, value in run.at if not isinstance(value, tuple)}
+    open_sizes = entry.symbols.keys() != {"batch"} or len(single) < len(run.at)
+    if open_sizes or run.generate is not None:
         return trace(run.model, phase=run.phase)
-    sizes = default_sizes(entry, run.phase, dict(run.at))
+    sizes = default_sizes(entry, run.phase, single)
     return trace(run.model, phase=run.phase, fixed={"batch": int(sizes["batch"])})
 
 
 def _counting(name: str) -> Take:
-    def of(run: Run) -> float:
+    def of(run: Run) -> Any:
         graph = graph_of(run)
         return CONVENTIONS[name](graph, bind(graph, _grid(run)), run.within)
 
