@@ -94,6 +94,8 @@ def validate_workloads(
         raise HwsimError(f"stack {stack!r} cannot be run here; use {EAGER} or {COMPILED}")
     tell = progress or (lambda done, text: None)
     start = time.perf_counter()
+    for one in workloads:
+        _check_runnable(one.model)
     if not workloads or not minutes > 0:
         raise HwsimError(f"{len(workloads)} models in {minutes:g} minutes: give at least one and some time")
     told = list(warnings)
@@ -153,14 +155,21 @@ def _given_to_those_that_have_it(
     models: Sequence[str], phase: str, asked: Mapping[str, Any], warnings: list[str]
 ) -> list[tuple[str, dict[str, Any]]]:
     """The sizes each model takes; one that no model knows is left for the estimate to refuse."""
+    for name in models:
+        _check_runnable(name)
     known = {name: {size.name for size in trace(name, phase=phase).symbols} for name in models}
-    elsewhere = set().union(*known.values())
+    elsewhere = {size for sizes in known.values() for size in sizes}
     chosen = []
     for name in models:
         other = [size for size in asked if size in elsewhere - known[name]]
         warnings += [f"{name} has no size {size!r} and runs without it" for size in other]
         chosen.append((name, {size: value for size, value in asked.items() if size not in other}))
     return chosen
+
+
+def _check_runnable(model: str) -> None:
+    if model.endswith(".json"):
+        raise HwsimError(f"{model} is a graph without its module and cannot be run; name the model itself")
 
 
 def _job(one: Workload, predicted: Estimate, stack: str) -> Job:

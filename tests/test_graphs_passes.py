@@ -15,8 +15,10 @@ from graphs.expressions import evaluate
 from graphs.ir import OperatorGraph
 from graphs.own import trace_own
 from graphs.passes.attention import apply_attention
+from graphs.passes.cache import copy_cache
 from graphs.passes.fusion import fuse
 from graphs.passes.precision import apply_precision
+from graphs.trace import trace
 from graphs.work import work_of
 from graphs.workload import Precision, dtype_bits
 from tests.graph_checks import arithmetic, built_in, default_sizes, flop, moved_bytes, peak_bytes
@@ -370,3 +372,17 @@ def test_fusion_of_any_small_module_is_lawful(steps: list[str], kept: int, resul
 
     graph = trace_own(Calls(run), {"x": ("n", 8)}, sizes={"n": 4}, fixed={"n": n})
     assert_lawful(graph, {"n": n})
+
+
+def test_a_cache_that_torch_grows_is_copied_whole() -> None:
+    """Keys and values of every layer: the old entries read, the new one, and all of them written."""
+    graph = trace("gpt2", phase="decode")
+    appended = [node for node in graph.nodes if node.operator.kind == "kv_append"]
+    found = copy_cache(graph)
+    copies = [node.operator for node in found.nodes if node.operator.name == "aten.cat"]
+    assert [node.at for node in found.nodes] == [node.at for node in graph.nodes]
+    assert len(copies) == len(appended) == 24
+    sizes = {"batch": 2, "context": 10}
+    work = work_of(copies[0])
+    assert sum(evaluate(part, sizes) for part in work.reads) == 2 * 768 * 11
+    assert sum(evaluate(part, sizes) for part in work.writes) == 2 * 768 * 11

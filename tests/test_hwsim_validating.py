@@ -119,10 +119,12 @@ def test_what_cannot_be_run_here_is_refused_before_anything_runs() -> None:
         hwsim.validate("deit-ti", "l4")
     with pytest.raises(HwsimError, match=r"0 models in 1\.5 minutes"):
         hwsim.validate([])
-    with pytest.raises(HwsimError, match=r"graph\.json cannot be run: validate runs built-in models"):
+    with pytest.raises(HwsimError, match=r"graph\.json is a graph without its module and cannot be run"):
         hwsim.validate("graph.json")
     with pytest.raises(GraphError, match="no model 'deit-tiny'"):
         hwsim.validate("deit-tiny")
+    with pytest.raises(HwsimError, match="stack 'engine' cannot be run here; use eager or compiled"):
+        hwsim.validate("deit-ti", stack="engine")
     with pytest.raises(HwsimError, match=r"running deit-ti needs [\d.]+ GB and [\d.]+ GB of RAM are free"):
         hwsim.validate("deit-ti", batch=10**6)
     with pytest.raises(HwsimError, match="has no size 'nonsense'"):
