@@ -345,7 +345,7 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
     ),
     "mobile_vision": (
         "device,model,task,resolution,batch,protocol",
-        ["Apple iPhone 12,SwiftFormer-XS,cls,224x224,1,Core ML"],
+        ["Apple iPhone 12,EfficientViT-SAM-L0,sam,512x512,1,Core ML"],
         [False],
     ),
     "maxtext": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hwsim.measurements.judging import judge
@@ -20,7 +21,6 @@ QUICK = {
     "aiconfigurator/generation_mla.csv.gz": ("mla", 1.0),
     "aiconfigurator/mamba2.csv": ("mamba2", 1.0),
     "aiconfigurator/system_specs.csv": ("tables_of_facts", 0.0),
-    "edge/mobile_vit_latency.csv": ("mobile_vision", 0.0),
     "llm_decode_tables/mli_layer_tflops.csv": ("layer_rates", 12 / 44),
     "llmcompass/allreduce_4xA100.csv": ("collectives", 0.0),
     "llmcompass/gpt3_layer_tp4.csv": ("gpt3_layer", 10 / 12),
@@ -58,6 +58,7 @@ LARGE = {
     "mamf/mamf_best_matmul.csv": ("best_matmul", 0.8),
 }
 TRACED = {
+    "edge/mobile_vit_latency.csv": ("mobile_vision", 7 / 46),
     "aiconfigurator/serving_e2e_silicon_sample.csv": ("serving", 0.035),
     "fastertransformer/bytetransformer_bert.csv": ("bytetransformer", 1.0),
     "fastertransformer/readme_latency.csv": ("fastertransformer", 0.69),
@@ -100,6 +101,22 @@ def test_a_large_file_of_kernels_is_answered(name: str, shared_folder: Path) -> 
 @pytest.mark.parametrize("name", TRACED)
 def test_a_file_of_models_is_answered(name: str, shared_folder: Path) -> None:
     _answered(shared_folder, name, *TRACED[name])
+
+
+@pytest.mark.slow
+@pytest.mark.needs_torch
+def test_edge_devices_rank_their_models_as_measured(shared_folder: Path) -> None:
+    """Spearman's coefficient, where three models or more of a device are predicted; none was fitted."""
+    made = _answered(shared_folder, "edge/mobile_vit_latency.csv", *TRACED["edge/mobile_vit_latency.csv"])
+    measured, ours = made.table.number("latency_us"), made.values["latency_us"]
+    ranked = 0
+    for device in sorted(set(made.devices)):
+        rows = np.flatnonzero((np.array(made.devices) == device) & made.predicted)
+        if rows.size >= 3:
+            places = [np.argsort(np.argsort(one[rows])) for one in (measured, ours)]
+            assert np.corrcoef(*places)[0, 1] >= 0.8, device
+            ranked += 1
+    assert ranked >= 2
 
 
 def test_every_public_file_is_in_one_of_these_lists(shared_folder: Path) -> None:
