@@ -28,6 +28,7 @@ test-slow: venv ## the tests that take minutes
 fit: venv ## refit coefficients on measurement files (HWSIM_SHARED or ../shared)
 	@$(BIN)/python -m hwsim.fitting_gpus "$${HWSIM_SHARED:-../shared}/measurements"
 	@$(BIN)/python -m hwsim.fitting_tpus "$${HWSIM_SHARED:-../shared}/measurements"
+	@$(BIN)/python -m hwsim.fitting_links "$${HWSIM_SHARED:-../shared}/measurements"
 
 lint: venv ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from graphs.catalog import VariantEntry
+    from graphs.parallel import Parallel
     from hwsim.requests import Request
     from hwsim.result import Estimate
 
@@ -149,6 +150,21 @@ Settings = Annotated[
 Generate = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="A whole request: N tokens after a prompt of --seq tokens."),
+]
+Tp = Annotated[int, typer.Option("--tp", metavar="N", min=1, help="Tensor ranks: heads and columns.")]
+Pp = Annotated[int, typer.Option("--pp", metavar="N", min=1, help="Pipeline stages.")]
+Dp = Annotated[int, typer.Option("--dp", metavar="N", min=1, help="Replicas, each with a batch.")]
+Sp = Annotated[
+    int, typer.Option("--sp", metavar="N", min=1, help="Sequence ranks: as many as --tp, or --sequence.")
+]
+Ep = Annotated[int, typer.Option("--ep", metavar="N", min=1, help="Expert ranks, each with a batch.")]
+Layout = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout",
+        metavar="KEY=VALUE",
+        help="More of a layout: sequence, schedule, micro_batches, interleave, zero, imbalance; repeatable.",
+    ),
 ]
 Price = Annotated[str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -332,6 +348,12 @@ def estimate(
     stack: Software = "compiled",
     optimizer: Optimizer = None,
     checkpointing: Checkpointing = None,
+    tp: Tp = 1,
+    pp: Pp = 1,
+    dp: Dp = 1,
+    sp: Sp = 1,
+    ep: Ep = 1,
+    layout: Layout = None,
     settings: Settings = None,
     generate: Generate = None,
     by: Annotated[
@@ -356,6 +378,7 @@ def estimate(
     hwsim estimate llama-3-8b -d h100-sxm,l4 --phase decode --context 4096 --by module
     hwsim estimate llama-3-8b -d l4 --phase decode --weights int4:g128 --kv fp8
     hwsim estimate llama-3-8b -d l4,h100-sxm --seq 2048 --generate 256
+    hwsim estimate llama-3-70b -d dgx-h100 --tp 8 --phase decode --batch 16
     hwsim estimate vit-b-16 -d tpu-v4 --set device.memory.dram.bandwidth=2TB/s
     """
     import hwsim
@@ -366,6 +389,7 @@ def estimate(
         "weights": weights,
         "kv": kv,
         "stack": stack,
+        "parallel": _layout({"tp": tp, "pp": pp, "dp": dp, "sp": sp, "ep": ep}, layout),
         "strict": strict,
         "price": _price(price),
         "overrides": _settings(settings),
@@ -1025,6 +1049,13 @@ def _show_layouts(as_json: bool) -> None:
         _print_json(layouts_record(layouts()))
     else:
         _show(layouts_table(layouts()))
+
+
+def _layout(ranks: dict[str, int], more: list[str] | None) -> Parallel:
+    """The layout of several devices that options ask for."""
+    from hwsim.deployment import layout_from_text
+
+    return layout_from_text(ranks, _pairs("--layout", more, "schedule=gpipe"))
 
 
 def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:

@@ -25,7 +25,9 @@ QUANTITIES = {
     "reserve": ("reserve_byte", "byte"),
     "allocator_round": ("allocator_round_byte", "byte"),
 }
-_KEYS = (*QUANTITIES, "graph_capture", "passes", "attention_kernel", "source", "notes")
+_KEYS = (*QUANTITIES, "graph_capture", "passes", "attention_kernel", "direct_all_reduce", "source", "notes")
+_OPTIONAL = ("notes", "direct_all_reduce")
+_SWITCHES = ("graph_capture", "direct_all_reduce")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Stack:
     reserve_byte: Any
     allocator_round_byte: float
     source: str
+    direct_all_reduce: bool = False  # kernels of its own for sums over the ranks of a node
     notes: str = ""
 
     def replace(self, **changes: object) -> Stack:
@@ -58,7 +61,7 @@ def stack(id: str) -> Stack:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise DeviceError(f"{path.name} is not valid TOML: {error}") from None
-    missing = [key for key in _KEYS if key not in table and key != "notes"]
+    missing = [key for key in _KEYS if key not in table and key not in _OPTIONAL]
     if missing:
         raise DeviceError(f"{path.name}: '{missing[0]}' is missing")
     return Stack(id=id, **_fields(table, path.name))
@@ -95,10 +98,10 @@ def _field(key: str, value: object, where: str) -> tuple[str, object]:
     if key == "attention_kernel" and value not in get_args(AttentionKernel):
         kernels = get_args(AttentionKernel)
         raise DeviceError(f"{where}: no attention kernel '{value}'; kernels are {', '.join(kernels)}")
-    if key == "graph_capture" and value in ("true", "false"):
+    if key in _SWITCHES and value in ("true", "false"):
         return key, value == "true"
-    if key == "graph_capture" and not isinstance(value, bool):
-        raise DeviceError(f"{where}: graph_capture is {value!r}; it is true or false")
+    if key in _SWITCHES and not isinstance(value, bool):
+        raise DeviceError(f"{where}: {key} is {value!r}; it is true or false")
     return key, value
 
 

@@ -18,6 +18,7 @@ from graphs.ir import (
     Storage,
     TensorSpec,
 )
+from graphs.work.collective import exchange
 
 B, M, N, K = (symbol(name) for name in ("b", "m", "n", "k"))
 
@@ -84,6 +85,13 @@ def gemm(
         "gemm", "aten.bmm" if batched else "aten.mm", dims, inputs, (out,), (("bias", "yes"),) if bias else ()
     )
     return graph_of("gemm", dtype, [(one, range(len(inputs)), (len(inputs),))])
+
+
+@cache
+def collective(op: str, dtype: str) -> OperatorGraph:
+    """One exchange of `elements` elements between the tensor ranks of a layout."""
+    spec = spec_of((symbol("elements"),), dtype, ACTIVATION)
+    return graph_of(op, dtype, [(exchange(op, "tp", spec), (0,), (0,))])
 
 
 @cache

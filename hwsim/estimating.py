@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 
 from devices import Device, Stack
-from devices import device as find_device
 from devices import stack as find_stack
 from graphs.errors import GraphError
-from graphs.expressions import Environment, Expr
 from graphs.ir import OperatorGraph
+from graphs.parallel import Parallel
 from graphs.workload import Precision, Training
+from hwsim.binding import bind, broken_guard, values_text
+from hwsim.deployment import Deployment, deploy, layout_of
 from hwsim.engines.demand import Array
 from hwsim.errors import HwsimError
 from hwsim.evaluate import Evaluator, Totals
 from hwsim.executions import op_rows, timeline
 from hwsim.fitted import Coefficients, coefficients_for
+from hwsim.joining import Whole, join
 from hwsim.lower import lower
 from hwsim.machine import MATRIX, VECTOR, Machine, build_machine
 from hwsim.optable import OpTable
 from hwsim.result import Estimate
+from hwsim.spreading import spread
 from hwsim.tracing import trace
 from hwsim.version import VERSION
 
@@ -49,6 +52,7 @@ def estimate(
     stack: str | Stack = "compiled",
     optimizer: str | None = None,
     checkpointing: str | None = None,
+    parallel: Parallel | Mapping[str, Any] | None = None,
     strict: bool = False,
     warm: bool = False,
     price: Any = None,
@@ -70,16 +74,16 @@ def estimate(
         return [
             estimate(
                 model, one, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype, weights=weights,
-                kv=kv, stack=stack, optimizer=optimizer, checkpointing=checkpointing, strict=strict,
-                warm=warm, price=price, overrides=overrides, **symbols,
+                kv=kv, stack=stack, optimizer=optimizer, checkpointing=checkpointing, parallel=parallel,
+                strict=strict, warm=warm, price=price, overrides=overrides, **symbols,
             )
             for one in device
         ]  # fmt: skip
     changes = _by_room(overrides or {})
     training = training_of(phase, {"optimizer": optimizer, "checkpointing": checkpointing}, changes["train"])
-    machine_device = (device if isinstance(device, Device) else find_device(device)).replace(
-        **changes["device"]
-    )
+    layout, training = in_step(layout_of(parallel), training)
+    deployment = deploy(device, layout, changes["device"])
+    machine_device = deployment.device
     chosen = (stack if isinstance(stack, Stack) else find_stack(stack)).replace(**changes["stack"])
     given = {"batch": batch, "seq": seq, "context": context, **symbols, **changes["model"]}
     asked = {name: value for name, value in given.items() if value is not None}
@@ -90,18 +94,39 @@ def estimate(
             f"no work rule for op {name} ({count} in {module or 'the model'}); "
             "drop --strict to cost it as traffic"
         )
-    warnings: list[str] = []
+    ranks = spread(graph, layout)
+    if layout.ep > 1:  # sizes that count experts follow from the tokens of all expert ranks
+        bound = bind(ranks[0].graph, asked)
+    warnings: list[str] = list(deployment.warnings)
     precision = _precision(graph, machine_device, dtype, weights, kv, warnings)
-    table = lower(graph, precision, chosen, training=training, warm=warm)
+    tables = [
+        lower(
+            stage.graph, precision, chosen, training=training, parallel=layout,
+            in_flight=layout.in_flight(stage.place), warm=warm,
+        )
+        for stage in ranks
+    ]  # fmt: skip
     coefficients = coefficients_for(machine_device).replace(changes["coefficient"])
     warnings += coefficients.warnings
-    machine = build_machine(machine_device, chosen, coefficients, _dtypes(table))
-    shape = _shape(bound, machine_device, chosen, coefficients.values, np.asarray(price))
+    machine = build_machine(machine_device, chosen, coefficients, _dtypes(tables), deployment.paths)
+    shape = _shape(bound, machine.link_byte_per_s, machine_device, chosen, coefficients.values,
+                   np.asarray(price))  # fmt: skip
     flat, points = _flatten(bound, machine, shape)
-    evaluator = Evaluator(table, flat[1], flat[0], points)
-    _warn(table, machine, warnings)
+    evaluators = [Evaluator(table, flat[1], flat[0], points) for table in tables]
+    whole = join([one.totals() for one in evaluators], [stage.count for stage in ranks], layout)
+    _warn(tables[0], machine, warnings)
     return _result(
-        graph, table, machine, evaluator, bound, shape, precision, price, tuple(warnings), training
+        graph,
+        deployment,
+        machine,
+        evaluators,
+        whole,
+        bound,
+        shape,
+        precision,
+        price,
+        tuple(warnings),
+        training,
     )
 
 
@@ -143,6 +168,25 @@ def training_of(phase: str, asked: Mapping[str, Any], settings: Mapping[str, Any
     return Training(**given)
 
 
+def in_step(layout: Parallel, training: Training | None) -> tuple[Parallel, Training | None]:
+    """Layout and training step with as many micro-batches as either of them says."""
+    if training is None:
+        if layout.zero:
+            raise HwsimError(
+                f"zero={layout.zero} belongs to a training step; add --phase train or leave it out"
+            )
+        return layout, None
+    micro = max(layout.micro_batches, training.accumulation)
+    if min(layout.micro_batches, training.accumulation) not in (1, micro):
+        raise HwsimError(
+            f"train.accumulation={training.accumulation} and micro_batches={layout.micro_batches} "
+            "are the same thing; give one of them"
+        )
+    if layout.zero and layout.dp == 1:
+        raise HwsimError(f"zero={layout.zero} shares among data ranks, and dp is 1; give --dp")
+    return dataclasses.replace(layout, micro_batches=micro), dataclasses.replace(training, accumulation=micro)
+
+
 def _count(name: str, value: Any) -> int:
     try:
         number = float(value)
@@ -165,95 +209,11 @@ def _bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[Oper
         guard, culprit = broken
         if culprit is None or culprit in fixed or not isinstance(model, str) or model.endswith(".json"):
             raise HwsimError(
-                f"{graph.model} in phase {phase} needs {guard.text}, which {_values(bound, guard)} breaks"
+                f"{graph.model} in phase {phase} needs {guard.text}, which {values_text(bound, guard)} breaks"
             )
         fixed[culprit] = int(bound[culprit].flat[0])
         graph = trace(model, phase=phase, fixed=fixed)
     raise HwsimError(f"{graph.model} cannot be traced at {', '.join(f'{k}={v}' for k, v in fixed.items())}")
-
-
-def bind(graph: OperatorGraph, asked: Mapping[str, Any]) -> dict[str, Array]:
-    """Checked float64 values of every symbol of `graph`: asked ones and defaults that follow from them."""
-    known = {s.name: s for s in graph.symbols}
-    values: dict[str, Array] = {}
-    for name, value in asked.items():
-        if name not in known:
-            if name == "batch" and np.all(np.asarray(value) == 1):
-                continue
-            raise HwsimError(
-                f"{graph.model} in phase {graph.phase} has no size {name!r}; "
-                f"it has {', '.join(known) or 'none'}"
-            )
-        values[name] = _checked(name, value)
-        if known[name].how == "fixed" and np.any(values[name] != float(known[name].default.value or 0)):
-            raise HwsimError(
-                f"size {name!r} of this graph is fixed at {known[name].default.text}; "
-                "trace it again to change it"
-            )
-    waiting = [name for name in known if name not in values]
-    while waiting:
-        ready = [name for name in waiting if known[name].default.symbols <= values.keys()]
-        if not ready:
-            raise HwsimError(
-                f"size {waiting[0]!r} of {graph.model} has no value; pass it with --set {waiting[0]}=..."
-            )
-        environment = Environment(values)
-        for name in ready:
-            values[name] = np.asarray(environment(known[name].default), dtype=np.float64)
-        waiting = [name for name in waiting if name not in ready]
-    environment = Environment(values)
-    for name, size in known.items():
-        low = float(environment(size.minimum))
-        high = math.inf if size.maximum is None else environment(size.maximum)
-        if np.any(values[name] < low):
-            raise HwsimError(
-                f"{name}={_worst(values[name], smallest=True)} is below "
-                f"{graph.model}'s least {name} of {low:g}"
-            )
-        if np.any(values[name] > high):
-            raise HwsimError(
-                f"{name}={_worst(values[name], smallest=False)} is above "
-                f"{graph.model}'s limit of {float(np.min(high)):g}"
-            )
-    return values
-
-
-def broken_guard(graph: OperatorGraph, values: Mapping[str, Array]) -> tuple[Expr, str | None] | None:
-    """The first guard a point breaks, and the size to trace again as a number when that may help."""
-    environment = Environment(values)
-    for guard in graph.guards:
-        holds = np.asarray(environment(guard), dtype=bool)
-        if np.all(holds):
-            continue
-        small = [n for n in sorted(guard.symbols) if _only_value(values[n]) in (0.0, 1.0)]
-        return guard, small[0] if small else None
-    return None
-
-
-def _only_value(values: Array) -> float | None:
-    """The one value that all points share, None where they differ."""
-    low, high = float(np.min(values)), float(np.max(values))
-    return low if low == high else None
-
-
-def _checked(name: str, value: Any) -> Array:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise HwsimError(f"{name}={value!r} is not a number") from error
-    if not np.all(np.isfinite(array)):
-        raise HwsimError(f"{name}={value} is not finite; sizes are whole numbers")
-    if np.any(array < 0):
-        raise HwsimError(f"{name}={_worst(array, smallest=True)} is negative; sizes are not")
-    return array
-
-
-def _worst(values: Array, *, smallest: bool) -> str:
-    return f"{float(np.min(values) if smallest else np.max(values)):g}"
-
-
-def _values(bound: Mapping[str, Array], guard: Expr) -> str:
-    return ", ".join(f"{n}={_worst(bound[n], smallest=False)}" for n in sorted(guard.symbols))
 
 
 def _precision(
@@ -275,10 +235,11 @@ def _precision(
     return Precision(activations=wanted, weights=weights, kv=kv)
 
 
-def _dtypes(table: OpTable) -> dict[str, set[str]]:
-    every = {row.dtype for row in table.rows}
+def _dtypes(tables: Sequence[OpTable]) -> dict[str, set[str]]:
+    rows = [row for table in tables for row in table.rows]
+    every = {row.dtype for row in rows}
     return {
-        MATRIX: {row.dtype for row in table.rows if row.work.shape != "stream"} or {"fp32"},
+        MATRIX: {row.dtype for row in rows if row.work.shape not in ("stream", "collective")} or {"fp32"},
         VECTOR: every,
     }
 
@@ -334,9 +295,10 @@ def _warn(table: OpTable, machine: Machine, warnings: list[str]) -> None:
 
 def _result(
     graph: OperatorGraph,
-    table: OpTable,
+    deployment: Deployment,
     machine: Machine,
-    evaluator: Evaluator,
+    evaluators: Sequence[Evaluator],
+    whole: Whole,
     bound: Mapping[str, Array],
     shape: tuple[int, ...],
     precision: Precision,
@@ -344,65 +306,68 @@ def _result(
     warnings: tuple[str, ...],
     training: Training | None,
 ) -> Estimate:
-    totals = evaluator.totals()
+    totals, layout = whole.totals, deployment.parallel
 
     def shaped(values: Any) -> Any:
         """A flat column in the request's shape."""
         return values.reshape(shape) if shape else float(values[0])
 
-    def spread(value: Any) -> Any:
+    def spread_out(value: Any) -> Any:
         """A value that broadcasts, in the request's shape."""
         return np.broadcast_to(value, shape) if shape else float(value)
 
     device = machine.device
-    flat = evaluator.machine
+    evaluator = evaluators[int(whole.slowest.flat[0])]
+    table, flat = evaluator.table, evaluator.machine
     dtype = precision.activations or graph.dtype
     point = not shape
-    warnings += tuple(_above_the_limit(totals, flat))
-    micro = 1 if training is None else training.accumulation
+    warnings += tuple(_above_the_limit(totals, flat, layout.devices))
+    batches = layout.replicas * layout.micro_batches
     hourly = device.price.usd_per_hour if price is None else price
     return Estimate(
         model=graph.model,
-        device=device.id,
+        device=deployment.name,
+        devices=layout.devices,
         phase=graph.phase,
         training=training,
         sizes={name: (float(v) if np.ndim(v) == 0 else v) for name, v in bound.items()},
         dtype=dtype,
         stack=machine.stack.id,
-        parallel={},
+        parallel=layout.record(),
         latency_s=shaped(totals.latency_s),
-        log_spread=spread(Z80 * machine.structure.coefficients["log_sigma"]),
+        log_spread=spread_out(Z80 * machine.structure.coefficients["log_sigma"]),
         breakdown_s={
             "compute": shaped(totals.compute_s),
             "memory": shaped(totals.memory_s),
             "overhead": shaped(totals.overhead_s),
-            "communication": spread(0.0),
+            "communication": shaped(totals.communication_s),
             "power": shaped(totals.power_s),
-        },
+        }
+        | ({"bubble": shaped(whole.bubble_s)} if layout.pp > 1 else {}),
         energy_by_j={name: shaped(value) for name, value in totals.energy.items()},
         bytes_by_level={"dram": shaped(totals.dram_bytes), "onchip": shaped(totals.onchip_bytes)},
-        memory_bytes={name: spread(value) for name, value in _memory(totals, flat, shaped).items()},
+        memory_bytes={name: spread_out(value) for name, value in _memory(totals, flat, shaped).items()},
         flops=shaped(totals.flops),
         flops_executed=shaped(totals.flops_executed),
         params=graph.parameters,
         clock_scale=shaped(totals.clock),
-        samples=spread(bound.get("batch", 1.0) * micro),
-        tokens=_new_tokens(bound, graph.phase, micro, spread),
-        peak_flop_per_s=spread(device.peak(dtype)[1]),
-        bandwidth_byte_per_s=spread(_datasheet_bandwidth(device)),
-        usd_per_hour=None if hourly is None else spread(hourly),
-        gram_per_kwh=None if device.carbon.gram_per_kwh is None else spread(device.carbon.gram_per_kwh),
+        samples=spread_out(bound.get("batch", 1.0) * batches),
+        tokens=_new_tokens(bound, graph.phase, batches, spread_out),
+        peak_flop_per_s=spread_out(device.peak(dtype)[1]),
+        bandwidth_byte_per_s=spread_out(_datasheet_bandwidth(device)),
+        usd_per_hour=None if hourly is None else spread_out(hourly * layout.devices),
+        gram_per_kwh=None if device.carbon.gram_per_kwh is None else spread_out(device.carbon.gram_per_kwh),
         warnings=warnings,
         provenance=_provenance(graph, table, machine.coefficients, device),
         machine=device,
-        rows=(lambda: op_rows(table, evaluator, totals)) if point else _refuse_rows,
-        events=(lambda: timeline(table, evaluator, totals)) if point else _refuse_rows,
+        rows=(lambda: op_rows(table, evaluator, evaluator.totals())) if point else _refuse_rows,
+        events=(lambda: timeline(table, evaluator, evaluator.totals())) if point else _refuse_rows,
     )
 
 
-def _above_the_limit(totals: Totals, machine: Machine) -> Iterator[str]:
+def _above_the_limit(totals: Totals, machine: Machine, devices: int) -> Iterator[str]:
     """A warning where not even the lowest clock keeps to the power limit."""
-    power = sum(totals.energy.values()) / totals.latency_s
+    power = sum(totals.energy.values()) / totals.latency_s / devices
     excess = power / machine.limit_w
     if np.any(excess > 1 + NOTICED):
         worst = float(np.max(excess * machine.limit_w))
@@ -431,9 +396,9 @@ def _memory(totals: Totals, machine: Machine, shaped: Callable[[Any], Any]) -> d
     return parts
 
 
-def _new_tokens(bound: Mapping[str, Array], phase: str, micro: int, spread: Callable[[Any], Any]) -> Any:
-    """New tokens of the phase, of all micro-steps; None for a model without any."""
-    batch = bound.get("batch", np.float64(1.0)) * micro
+def _new_tokens(bound: Mapping[str, Array], phase: str, batches: int, spread: Callable[[Any], Any]) -> Any:
+    """New tokens of the phase in all batches, or None for a model without any."""
+    batch = bound.get("batch", np.float64(1.0)) * batches
     if phase == "decode":
         return spread(batch)
     return spread(batch * bound["seq"]) if "seq" in bound else None

@@ -19,6 +19,7 @@ from graphs.expressions import Environment
 from hwsim.candidates import Choice
 from hwsim.energy import dynamic_j, kept_share
 from hwsim.engines.demand import Array
+from hwsim.exchanges import Exchanges
 from hwsim.groups import Group, Priced, build_groups
 from hwsim.machine import Machine
 from hwsim.optable import OpTable
@@ -40,7 +41,9 @@ class Totals:
     compute_s: Array
     memory_s: Array
     overhead_s: Array
+    communication_s: Array
     power_s: Array
+    once_s: Array  # of the latency, what runs once however many micro-batches there are
     clock: Array
     energy: Mapping[str, Array]
     flops: Array
@@ -67,6 +70,7 @@ class RowValues:
     executed: Array
     dram_bytes: Array
     onchip_bytes: Array
+    exchange_s: Array
     choice: tuple[str, ...]
 
 
@@ -77,6 +81,8 @@ class Evaluator:
         self.table, self.machine, self.sizes, self.points = table, machine, sizes, points
         bandwidths = np.ndim(machine.dram_byte_per_s) > 0
         self.groups: Sequence[Group] = build_groups(table, together=bandwidths)
+        self.exchanges = Exchanges(table)
+        self._once = np.array([float(table.once(row.phase)) for row in table.rows]) * table.counts
         self._totals: Totals | None = None
 
     def totals(self) -> Totals:
@@ -103,6 +109,8 @@ class Evaluator:
         overlap = machine.structure.coefficients["overlap"]
         sums: dict[str, Array] = dict.fromkeys(SUMMED, np.zeros(1))
         priced: list[Priced] = []
+        once = np.zeros(1)
+        working = dict.fromkeys(self.exchanges.hiding, np.zeros(1))
         for group in self.groups:
             one = group.price(values, machine)
             priced.append(one)
@@ -112,12 +120,23 @@ class Evaluator:
             amounts = (choice.seconds, share, executed, one.dram_bytes, one.onchip_bytes, one.core_j)
             for name, amount in zip(SUMMED, (*amounts, one.flops), strict=True):
                 sums[name] = sums[name] + weighted_sum(group.counts, amount)
-        nominal = np.array(np.broadcast_to(self.elapsed(sums["device"], machine), (piece.width,)))
+            if self._once.any():
+                once = once + weighted_sum(self._once[group.rows], choice.seconds)
+            for name, runs in self.exchanges.hiding.items():
+                working[name] = working[name] + weighted_sum(runs[group.rows], choice.seconds)
+        exchanged = self.exchanges.price(values, machine)
+        sums["waited"] = self.exchanges.waited(exchanged, working)
+        sums["once"] = once + self.exchanges.waited(exchanged, working, once=True)
+        sums["sent"] = weighted_sum(self.exchanges.counts, exchanged.byte)
+        nominal = np.array(
+            np.broadcast_to(self.elapsed(sums["device"] + sums["waited"], machine), (piece.width,))
+        )
         clock, latency = np.ones(nominal.shape), nominal
         slow = throttle(self, priced, machine, sums, nominal)
         if slow is not None:
             clock[slow.points] = slow.clock
-            seconds = self.elapsed(self.device_seconds(slow.choices), machine.at(slow.points))
+            waited = np.broadcast_to(sums["waited"], nominal.shape)[slow.points]
+            seconds = self.elapsed(self.device_seconds(slow.choices) + waited, machine.at(slow.points))
             latency = nominal.copy()
             latency[slow.points] = np.maximum(seconds, nominal[slow.points])
             sums["executed"] = self._executed_again(priced, slow, sums["executed"], piece.width)
@@ -145,14 +164,16 @@ class Evaluator:
     def elapsed(self, device_s: Array, machine: Machine) -> Array:
         """The longer of kernels with their gaps and the host dispatching them; plus the first dispatch.
 
-        A CPU is its own host: it dispatches, and then it computes.
+        A CPU is its own host: it dispatches, and then it computes. The start of an exchange is in its own
+        price, its dispatch is not.
         """
         stack, c = machine.stack, machine.structure.coefficients
-        kernels = self.table.kernels
+        calls = self.table.kernels
+        kernels = calls - float(self.exchanges.counts.sum())
         on_device = device_s + kernels * (stack.launch_s + c["kernel_ramp_s"])
         if "host_slowdown" in c:
-            return np.asarray(on_device + kernels * stack.dispatch_s * c["host_slowdown"])
-        return np.asarray(np.maximum(on_device, kernels * stack.dispatch_s) + stack.dispatch_s)
+            return np.asarray(on_device + calls * stack.dispatch_s * c["host_slowdown"])
+        return np.asarray(np.maximum(on_device, calls * stack.dispatch_s) + stack.dispatch_s)
 
     def _assemble(
         self,
@@ -173,13 +194,15 @@ class Evaluator:
             "latency_s": latency,
             "compute_s": sums["compute"],
             "memory_s": sums["device"] - sums["compute"],
-            "overhead_s": nominal - sums["device"],
+            "overhead_s": nominal - sums["device"] - sums["waited"],
+            "communication_s": sums["waited"],
             "power_s": latency - nominal,
+            "once_s": sums["once"],
             "clock": clock,
             "energy.compute": parts["compute"] * kept,
             "energy.onchip": parts["onchip"] * kept,
             "energy.dram": parts["dram"] * kept,
-            "energy.link": np.zeros(()),
+            "energy.link": sums["sent"] * machine.structure.coefficients["link_j_per_byte"],
             "energy.static": machine.static_w * latency,
             "energy_kept": kept,
             "flops": sums["flop"],
@@ -207,6 +230,11 @@ class Evaluator:
         fullest = np.argmax(np.stack(held[: len(live)]), axis=0)
         found = np.take_along_axis(np.stack(held[len(live) :]), fullest[None], axis=0)[0]
         return np.asarray(found)
+
+    def _seconds_waited(self, seconds: Array) -> Array:
+        """Seconds of each exchange, scaled so that together they are what is waited for."""
+        spent = float(self.exchanges.counts @ seconds) if seconds.size else 0.0
+        return seconds * (float(self.totals().communication_s[0]) / spent if spent else 0.0)
 
     def row_values(self) -> RowValues:
         """Values of every row at the single point of this evaluator."""
@@ -242,6 +270,9 @@ class Evaluator:
             for at, (position, candidate) in enumerate(zip(index, choice.index[:, 0], strict=True)):
                 parts = (one.names[candidate], one.tiling.text(at) if one.tiling else "")
                 labels[position] = ", ".join(part for part in parts if part)
+        exchanged, mine = self.exchanges.price(values, machine), self.exchanges.rows
+        out["seconds"][mine] = out["exchange_s"][mine] = self._seconds_waited(exchanged.seconds[:, 0])
+        out["energy_j"][mine] = exchanged.byte[:, 0] * machine.structure.coefficients["link_j_per_byte"]
         between = (totals.latency_s - self.table.counts @ out["seconds"]) / max(1, self.table.kernels)
         out["energy_j"] += machine.static_w * (out["seconds"] + between)
         return RowValues(**out, choice=tuple(labels))

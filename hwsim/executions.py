@@ -22,6 +22,7 @@ def op_rows(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[OpRow]
     for index, row in enumerate(table.rows):
         count = int(table.counts[index])
         compute, memory = float(values.compute_s[index]) * count, float(values.memory_s[index]) * count
+        exchange = float(values.exchange_s[index]) * count
         dims = " ".join(f"{n}={_plain(environment(e))}" for n, e in row.operator.dims)
         if not dims and row.operator.outputs:
             dims = "x".join(_plain(environment(e)) for e in row.operator.outputs[0].shape)
@@ -34,7 +35,8 @@ def op_rows(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[OpRow]
                 dtype=row.dtype,
                 count=count,
                 modules=table.module_runs(index),
-                latency_s=compute + memory + overhead * count,
+                latency_s=compute + memory + exchange + overhead * count,
+                communication_s=exchange,
                 compute_s=compute,
                 memory_s=memory,
                 overhead_s=overhead * count,
@@ -43,7 +45,7 @@ def op_rows(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[OpRow]
                 flops_executed=float(values.executed[index]) * count,
                 dram_bytes=float(values.dram_bytes[index]) * count,
                 onchip_bytes=float(values.onchip_bytes[index]) * count,
-                bound=_row_bound(compute, memory, overhead * count),
+                bound=_row_bound(compute, memory, overhead * count, exchange),
                 choice=values.choice[index],
             )
         )
@@ -55,8 +57,9 @@ def _overhead_per_kernel(table: OpTable, seconds: Array, totals: Totals) -> floa
     return float((totals.latency_s[0] - table.counts @ seconds) / max(1, table.kernels))
 
 
-def _row_bound(compute: float, memory: float, overhead: float) -> str:
-    return max((compute, "compute"), (memory, "memory"), (overhead, "overhead"))[1]
+def _row_bound(compute: float, memory: float, overhead: float, exchange: float) -> str:
+    parts = ((compute, "compute"), (memory, "memory"), (overhead, "overhead"), (exchange, "communication"))
+    return max(parts)[1]
 
 
 def _plain(value: Any) -> str:
@@ -75,7 +78,8 @@ def timeline(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[Timel
         node, index = table.graph.nodes[at], int(table.row_of_node[at])
         duration = float(values.seconds[index]) + overhead
         row = table.rows[index]
-        bound = _row_bound(float(values.compute_s[index]), float(values.memory_s[index]), overhead)
+        compute, memory = float(values.compute_s[index]), float(values.memory_s[index])
+        bound = _row_bound(compute, memory, overhead, float(values.exchange_s[index]))
         kind = row.operator.members[0].kind if row.operator.members else row.operator.kind
         events.append(
             TimelineEvent(

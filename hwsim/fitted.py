@@ -76,6 +76,9 @@ def coefficients_for(device: Device) -> Coefficients:
         raise HwsimError(
             f"engine {device.engine!r} has no coefficients; add hwsim/coefficients/{device.engine}.toml"
         )
+    for coefficient, value, scope in _in_files("network"):
+        values.setdefault(coefficient, value)
+        scopes.setdefault(coefficient, scope)
     return Coefficients(values=values, scopes=scopes, warnings=tuple(doubt.text for doubt in warnings))
 
 

@@ -200,6 +200,8 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
     """
     keys: dict[tuple[str, frozenset[str]], list[int]] = {}
     for index, row in enumerate(table.rows):
+        if row.work.shape not in SHAPES:
+            continue  # exchanges between ranks have no engine
         exprs = [
             *row.work.dims.values(),
             *row.work.reads,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from devices import Stack
 from graphs.expressions import Expr
 from graphs.ir import ACCUMULATE, BACKWARD, FORWARD, GRADIENT, KV, RECOMPUTE, WEIGHT, Operator, OperatorGraph
+from graphs.parallel import ONE, Parallel
 from graphs.passes.accumulation import accumulates, add_accumulation
 from graphs.passes.attention import apply_attention
 from graphs.passes.cache import copy_cache
@@ -19,6 +20,7 @@ from graphs.passes.checkpointing import checkpoint
 from graphs.passes.fusion import fuse
 from graphs.passes.optimizer import add_optimizer
 from graphs.passes.precision import apply_precision
+from graphs.passes.replicas import share_replicas
 from graphs.work import Work, work_of
 from graphs.workload import Precision, Training, dtype_bits
 from hwsim.errors import HwsimError
@@ -30,7 +32,7 @@ PASSES: dict[str, Callable[[OperatorGraph], OperatorGraph]] = {
     "copied_cache": copy_cache,
     "pointwise_fusion": lambda graph: fuse(graph, epilogue=False),
 }
-_Key = tuple[int, Precision, Training | None, str, tuple[str, ...], bool]
+_Key = tuple[int, Precision, Training | None, Parallel, float, str, tuple[str, ...], bool]
 _CACHE: OrderedDict[_Key, tuple[OperatorGraph, OpTable]] = OrderedDict()
 _CACHED = 64
 _LOCK = Lock()
@@ -42,26 +44,31 @@ def lower(
     stack: Stack,
     *,
     training: Training | None = None,
+    parallel: Parallel = ONE,
+    in_flight: float = 1.0,
     warm: bool = False,
 ) -> OpTable:
     """The `OpTable` of `graph` under `stack` in `precision`; `warm`: run again and again on the same data.
 
-    A graph of phase `train` becomes the whole step that `training` says.
+    A graph of phase `train` becomes the whole step that `training` says. `graph` is that of one rank of
+    `parallel` (see `hwsim.spreading`), whose data ranks and micro-batches are added here; `in_flight`
+    micro-batches keep what their backward pass needs at a time.
     """
-    key = (id(graph), precision, training, stack.attention_kernel, stack.passes, warm)
+    key = (id(graph), precision, training, parallel, in_flight, stack.attention_kernel, stack.passes, warm)
     with _LOCK:
         if key in _CACHE:
             _CACHE.move_to_end(key)
             return _CACHE[key][1]
     passed = apply_attention(apply_precision(graph, precision), stack.attention_kernel)
-    repeats: dict[str, int] = {}
+    repeats = {FORWARD: parallel.micro_batches} if parallel.micro_batches > 1 else {}
     if training is not None:
         passed, repeats = _training_step(passed, training)
+        passed = share_replicas(passed, parallel.dp, parallel.zero)
     for name in stack.passes:
         if name not in PASSES:
             raise HwsimError(f"stack '{stack.id}' names pass {name!r}; passes are {', '.join(PASSES)}")
         passed = PASSES[name](passed)
-    table = build_table(passed, warm=warm, repeats=repeats)
+    table = build_table(passed, warm=warm, repeats=repeats, in_flight=in_flight)
     with _LOCK:
         _CACHE[key] = (graph, table)
         while len(_CACHE) > _CACHED:
@@ -81,7 +88,11 @@ def _training_step(graph: OperatorGraph, training: Training) -> tuple[OperatorGr
 
 
 def build_table(
-    graph: OperatorGraph, *, warm: bool = False, repeats: Mapping[str, int] | None = None
+    graph: OperatorGraph,
+    *,
+    warm: bool = False,
+    repeats: Mapping[str, int] | None = None,
+    in_flight: float = 1.0,
 ) -> OpTable:
     """Rows, reuse distances and live sets of a graph whose passes are done."""
     sizes = _Sizes()
@@ -91,7 +102,7 @@ def build_table(
     storage_sizes = [(sizes.index(s.elements), dtype_bits(s.dtype) / 8) for s in graph.storages]
     classes, distances = _reuse(graph, works, traffic, len(sizes.exprs), warm)
     rows, row_of_node = _rows(graph, works, classes)
-    resident, live, gradients = _live_sets(graph, storage_sizes, len(sizes.exprs))
+    resident, live, gradients = _live_sets(graph, storage_sizes, len(sizes.exprs), in_flight)
     return OpTable(
         graph=graph,
         rows=rows,
@@ -218,7 +229,7 @@ def compute_dtype(operator: Operator) -> str:
 
 
 def _live_sets(
-    graph: OperatorGraph, storage_sizes: list[tuple[int, float]], sizes: int
+    graph: OperatorGraph, storage_sizes: list[tuple[int, float]], sizes: int, in_flight: float
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64], NDArray[np.float64]]:
     """Bytes that stay all along by role, the undominated live sets of everything else, gradients in them."""
     resident = {name: np.zeros(sizes) for name in RESIDENT_ROLES.values()}
@@ -235,6 +246,9 @@ def _live_sets(
     for change in (held, gradients):
         np.cumsum(change, axis=0, out=change)
     held, gradients = held[at], gradients[at]
+    last = next((i for i, node in enumerate(graph.nodes) if node.phase != FORWARD), 0) - 1
+    if in_flight > 1 and last >= 0:  # what micro-batches under way keep for their backward pass
+        held = held + (in_flight - 1) * held[last]
     kept = pareto(held)
     return resident, held[kept], gradients[kept]
 

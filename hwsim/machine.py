@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -19,6 +19,7 @@ from devices.energy import addition_share
 from hwsim.engines.demand import Structure
 from hwsim.errors import HwsimError
 from hwsim.fitted import Coefficients
+from hwsim.network import Path
 
 MATRIX, VECTOR = "matrix", "vector"
 _PRICED_AS = {
@@ -33,7 +34,8 @@ _STRUCTURE = (
 _OF_MACHINE = (
     *("matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s"),
     *("unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op"),
-    *("addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w"),
+    *("addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w",
+      "link_byte_per_s"),
     *("board_compute", "board_memory"),
 )
 
@@ -65,10 +67,19 @@ class Machine:
     coefficients: Coefficients
     substitutes: Mapping[str, str]
     on_lanes: frozenset[str]
+    paths: Mapping[str, Path]  # links of each axis of ranks
+    link_byte_per_s: Mapping[str, Any]  # of level k of an axis, "axis.k"
 
     def at(self, index: Any) -> Machine:
         """The machine at some of its design points: every array indexed, every float kept."""
         return _map_arrays(self, lambda a: a[index])
+
+    def path(self, axis: str) -> Path:
+        """The links of an axis at the bandwidth of the points at hand; none where it has one rank."""
+        return tuple(
+            replace(level, bandwidth_byte_per_s=self.link_byte_per_s[f"{axis}.{index}"])
+            for index, level in enumerate(self.paths.get(axis, ()))
+        )
 
     def arrays(self) -> list[Any]:
         """Every field that is an array of design points."""
@@ -87,7 +98,11 @@ class Machine:
 
 
 def build_machine(
-    device: Device, stack: Stack, coefficients: Coefficients, dtypes: Mapping[str, set[str]]
+    device: Device,
+    stack: Stack,
+    coefficients: Coefficients,
+    dtypes: Mapping[str, set[str]],
+    paths: Mapping[str, Path] | None = None,
 ) -> Machine:
     """The machine for the dtypes a workload uses (`matrix` and `vector` sets); rates are achievable ones."""
     c = coefficients
@@ -152,6 +167,12 @@ def build_machine(
         coefficients=c,
         substitutes=substitutes,
         on_lanes=frozenset(on_lanes),
+        paths=paths or {},
+        link_byte_per_s={
+            f"{axis}.{index}": level.bandwidth_byte_per_s
+            for axis, path in (paths or {}).items()
+            for index, level in enumerate(path)
+        },
     )
 
 

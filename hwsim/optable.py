@@ -67,6 +67,10 @@ class OpTable:
         times = np.array([self.repeats.get(row.phase, 1) for row in self.rows], dtype=np.float64)
         return np.asarray(once * times, dtype=np.float64)
 
+    def once(self, phase: str) -> bool:
+        """Whether a phase runs once beside others that micro-batches repeat."""
+        return bool(self.repeats) and phase not in self.repeats
+
     @cached_property
     def kernels(self) -> int:
         """How many kernels run."""

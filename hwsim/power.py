@@ -47,7 +47,8 @@ def throttle(
         np.broadcast_to(np.asarray(amount, dtype=np.float64), nominal.shape)
         for amount in (
             sums["core_j"] + sums["onchip"] * machine.onchip_j_per_byte,
-            sums["dram"] * machine.dram_j_per_byte,
+            sums["dram"] * machine.dram_j_per_byte
+            + sums["sent"] * machine.structure.coefficients["link_j_per_byte"],
             machine.limit_w - machine.static_w,
         )
     )
@@ -58,10 +59,11 @@ def throttle(
     free = [one.candidates.some(over) for one in priced]
     held = [one.candidates.held(one.choice.index).some(over) for one in priced]
     core, fixed, budget = core[over], fixed[over], budget[over]
+    waited = np.broadcast_to(sums["waited"], nominal.shape)[over]
 
     def surplus(s: Array, candidates: list[Candidates]) -> Array:
         choices = [one.cheapest(NOTHING, s) for one in candidates]
-        seconds = evaluator.elapsed(evaluator.device_seconds(choices), some)
+        seconds = evaluator.elapsed(evaluator.device_seconds(choices) + waited, some)
         return np.asarray(budget * seconds - core * voltage_energy(s, some) - fixed)
 
     floor = np.broadcast_to(np.asarray(some.structure.coefficients["clock_floor"], np.float64), core.shape)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from devices import Device, Stack
-from devices import device as find_device
+from devices.cluster import Cluster
+from devices.cluster import machine as find_machine
 from graphs.errors import GraphError
+from graphs.parallel import Parallel
 from hwsim.errors import HwsimError
 from hwsim.estimating import estimate
 from hwsim.requests import Request
@@ -35,6 +37,7 @@ def request(
     weights: str | None = None,
     kv: str | None = None,
     stack: str | Stack = "compiled",
+    parallel: Parallel | Mapping[str, Any] | None = None,
     strict: bool = False,
     price: Any = None,
     overrides: Mapping[str, Any] | None = None,
@@ -49,12 +52,12 @@ def request(
         return [
             request(
                 model, one, generate=generate, prompt=prompt, batch=batch, context=context, dtype=dtype,
-                weights=weights, kv=kv, stack=stack, strict=strict, price=price, overrides=overrides,
-                **symbols,
+                weights=weights, kv=kv, stack=stack, parallel=parallel, strict=strict, price=price,
+                overrides=overrides, **symbols,
             )
             for one in device
         ]  # fmt: skip
-    machine = device if isinstance(device, Device) else find_device(device)
+    machine = device if isinstance(device, Device | Cluster) else find_machine(device)
     sizes, settings = _parted({"seq": prompt, "batch": batch, **symbols}, overrides or {})
     known = {phase: _size_names(model, phase) for phase in PHASES}
     unknown = [name for name in sizes if name not in known["prefill"] | known["decode"] and name != "batch"]
@@ -63,8 +66,8 @@ def request(
         raise HwsimError(f"{model} has no size {unknown[0]!r}; it has {names}")
     tokens = _whole("generate", generate, least=1)
     given: dict[str, Any] = {
-        "dtype": dtype, "weights": weights, "kv": kv, "stack": stack, "strict": strict, "price": price,
-        "overrides": settings,
+        "dtype": dtype, "weights": weights, "kv": kv, "stack": stack, "parallel": parallel, "strict": strict,
+        "price": price, "overrides": settings,
     }  # fmt: skip
 
     def priced(phase: str, **more: Any) -> Estimate:

@@ -31,6 +31,7 @@ class OpRow:
     compute_s: float
     memory_s: float
     overhead_s: float
+    communication_s: float = 0.0
     energy_j: float
     flops: float
     flops_executed: float
@@ -79,12 +80,13 @@ class Estimate:
 
     model: str
     device: str
+    devices: int = 1  # all that work together
     phase: str
     training: Training | None = None
     sizes: Mapping[str, Value]
     dtype: str
     stack: str
-    parallel: Mapping[str, int]
+    parallel: Mapping[str, Any]  # what differs from one batch on one device
     latency_s: Value
     log_spread: Value  # half-width of the 80 % interval of ln(latency)
     breakdown_s: Mapping[str, Value]  # compute memory overhead communication power
@@ -101,7 +103,7 @@ class Estimate:
     tokens: Value | None  # new tokens of the phase
     peak_flop_per_s: Value  # dense datasheet peak of the workload's dtype
     bandwidth_byte_per_s: Value  # datasheet DRAM bandwidth
-    usd_per_hour: Value | None
+    usd_per_hour: Value | None  # of all devices
     gram_per_kwh: Value | None = None  # of the electricity where the device stands
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
@@ -113,7 +115,8 @@ class Estimate:
     def latency_low_s(self) -> Value:
         """Low end of the 80 % interval, never below DRAM traffic over the datasheet bandwidth."""
         return np.maximum(
-            self.latency_s * np.exp(-self.log_spread), self.dram_bytes / self.bandwidth_byte_per_s
+            self.latency_s * np.exp(-self.log_spread),
+            self.dram_bytes / (self.bandwidth_byte_per_s * self.devices),
         )
 
     @property
@@ -163,17 +166,17 @@ class Estimate:
     @property
     def mfu(self) -> Value:
         """Algorithmic FLOP over what the dense peak could do in the time."""
-        return self.flops / (self.latency_s * self.peak_flop_per_s)
+        return self.flops / (self.latency_s * self.peak_flop_per_s * self.devices)
 
     @property
     def hfu(self) -> Value:
         """As `mfu`, with the FLOP the kernels really execute."""
-        return self.flops_executed / (self.latency_s * self.peak_flop_per_s)
+        return self.flops_executed / (self.latency_s * self.peak_flop_per_s * self.devices)
 
     @property
     def mbu(self) -> Value:
         """DRAM bytes over what the datasheet bandwidth could move in the time."""
-        return self.dram_bytes / (self.latency_s * self.bandwidth_byte_per_s)
+        return self.dram_bytes / (self.latency_s * self.bandwidth_byte_per_s * self.devices)
 
     @property
     def samples_per_s(self) -> Value:
@@ -186,7 +189,7 @@ class Estimate:
 
     @property
     def cost_usd(self) -> Value | None:
-        """Rent of the device for the latency; None without a price."""
+        """Rent of all devices for the latency; None without a price."""
         return None if self.usd_per_hour is None else self.latency_s * self.usd_per_hour / 3600
 
     @property

@@ -21,6 +21,7 @@ _BOUND = {
     "overhead": "dispatch and launch",
     "communication": "links between devices",
     "power": "the power limit",
+    "bubble": "waiting for other stages",
 }
 MEMORY = {
     "weights": "weights",
@@ -181,7 +182,7 @@ def _bound(e: Estimate) -> str:
 
 def _power(e: Estimate) -> str:
     limit = None if e.machine is None else number(e.machine.power.limit_w)
-    of = "" if limit is None else f" of {quantity(limit, 'W', small=True)}"
+    of = "" if limit is None else f" of {quantity(limit * e.devices, 'W', small=True)}"
     clock = number(e.clock_scale)
     throttled = f", clock held at {percent(clock)}" if clock is not None and clock < 0.9995 else ""
     return f"{quantity(number(e.average_power_w), 'W', small=True)} on average{of}{throttled}"

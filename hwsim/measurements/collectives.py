@@ -1,10 +1,16 @@
-"""Collective operations of several devices: op, num_gpus, message bytes; or a table of bus bandwidths."""
+"""Collective operations of several devices: op, num_gpus, message bytes; or a table of bus bandwidths.
+
+A row names a device, or a node of Vidur's. Message bytes are those of the whole buffer. Engines' own kernels
+(custom all-reduces) are timed in a captured graph or eagerly: an eager call adds what its host needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from hwsim.measurements.question import SEVERAL_DEVICES, Answerable, Refusal
+from graphs import kernels
+from graphs.parallel import Parallel
+from hwsim.measurements.question import Answerable, Part, Protocol, Question, Refusal, dtype_name
 from hwsim.measurements.table import Table
 
 TITLE = "collective operations: op, num_gpus, message_bytes or size_bytes; or busbw_gbs, algbw_gbs"
@@ -13,9 +19,64 @@ NEEDS = (
     frozenset(("op", "num_gpus", "size_bytes", "devices_per_node")),
     frozenset(("message_bytes", "busbw_gbs", "algbw_gbs")),
 )
+OPS = {"alltoall": "all_to_all", "send_recv": "send"}
+# device of a table -> the cluster that such devices are measured in
+NODES: Mapping[str, str] = {
+    "NVIDIA A100-SXM4-80GB": "dgx-a100", "NVIDIA H200-SXM-141GB": "dgx-h200", "NVIDIA B200": "dgx-b200",
+    "NVIDIA B300 SXM6": "dgx-b300", "NVIDIA GB200": "gb200-nvl72", "NVIDIA GB300": "gb300-nvl72",
+    "NVIDIA RTX PRO 6000 Blackwell Server": "8x-rtx-pro-6000", "NVIDIA H100-SXM": "dgx-h100",
+    "4x NVIDIA A100 NVLink3": "4x-a100-nvlink",
+}  # fmt: skip
+LIBRARIES = ("nccl", "oneccl", "rccl", "")
+REPLAYED = Protocol(
+    timing="graph replay",
+    statistic="mean",
+    warm=True,
+    source="replays of a captured graph between two events",
+)
+ENGINE = Protocol(
+    timing="graph replay", statistic="mean", warm=True,
+    source="the engine's own all-reduce in a captured graph",
+)  # fmt: skip
+EAGER_S = 20e-6  # what an eager call of a custom all-reduce adds; the smallest of four hosts, from the file
+EAGER = Protocol(
+    timing="event", statistic="mean", warm=True, added_s=EAGER_S,
+    source="the engine's own all-reduce, eager: the host's part is 20 to 45 us, 20 us taken",
+)  # fmt: skip
+PROFILED = Protocol(timing="kernel", statistic="median of three", warm=True, source="profiler of torch")
 
 
 def questions(table: Table) -> Iterator[Answerable]:
-    """Refusals only: links between devices are not simulated yet."""
-    for (op,), rows in table.groups("op").items():
-        yield Refusal(rows, f"{SEVERAL_DEVICES}: collectives are not simulated yet", op or "collective")
+    """One question per device, backend, op and number of ranks."""
+    if not table.has("op", "num_gpus"):
+        for rows in table.groups("op").values():
+            yield Refusal(rows, "no device is named, and no number of ranks", "all_reduce")
+        return
+    byte = table.number("message_bytes" if table.has("message_bytes") else "size_bytes")
+    where = "node" if table.has("node") and not table.has("device") else "device"
+    keys = (where, "backend", "op", "dtype", "num_gpus", "devices_per_node")
+    for (device, backend, op, dtype, ranks, per_node), rows in table.groups(*keys).items():
+        name = OPS.get(op, op)
+        label = f"{name} of {ranks}"
+        if not ranks.isdigit() or int(ranks) < 2:
+            yield Refusal(rows, f"{ranks!r} ranks exchange nothing", name)
+            continue
+        if per_node.isdigit() and int(per_node) < int(ranks):
+            yield Refusal(rows, "crosses nodes, and the table does not say what joins them", label)
+            continue
+        kind = dtype_name(dtype) or "int8"
+        width = {"fp32": 4, "bf16": 2, "fp16": 2}.get(kind, 1)
+        part = Part(graph=kernels.collective(name, kind), sizes={"elements": byte[rows] / width})
+        yield Question(
+            rows=rows, device=NODES.get(device, device), op=label, parts=(part,),
+            protocol=_protocol(backend, per_node), parallel=Parallel(tp=int(ranks)),
+            settings={} if backend in LIBRARIES else {"stack.direct_all_reduce": True},
+        )  # fmt: skip
+
+
+def _protocol(backend: str, per_node: str) -> Protocol:
+    if per_node:
+        return PROFILED
+    if backend in LIBRARIES:
+        return REPLAYED
+    return EAGER if backend.endswith("eager") else ENGINE

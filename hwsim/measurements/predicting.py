@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices import Device, DeviceError
-from devices import device as find_device
 from devices import stack as find_stack
+from devices.cluster import Cluster
+from devices.cluster import machine as find_machine
 from graphs.errors import GraphError
 from hwsim.errors import HwsimError
 from hwsim.estimating import estimate
@@ -171,10 +172,10 @@ def _answer(made: Predictions, question: Question) -> None:
 
 
 @lru_cache(maxsize=256)
-def _device(name: str) -> Device | str:
+def _device(name: str) -> Device | Cluster | str:
     """The device of a name, or why there is none; tables name a few devices thousands of times."""
     try:
-        return find_device(name)
+        return find_machine(name)
     except DeviceError as error:
         return f"unknown device: {error}" if name else "no device is named"
 
@@ -197,7 +198,7 @@ def _price(
     made: Predictions,
     question: Question,
     targets: Sequence[Target],
-    machine: Device,
+    machine: Device | Cluster,
     at: Rows,
     tries: list[int],
 ) -> None:
@@ -225,7 +226,8 @@ def _price(
     for target in targets:
         made_any |= _store(made, target, rows, at, (seconds, low, high, joules))
     if question.measured_s is not None:
-        _store_at_measured_time(made, question, targets, machine, at)
+        one = machine.device if isinstance(machine, Cluster) else machine
+        _store_at_measured_time(made, question, targets, one, at)
     for row, done in zip(rows.tolist(), made_any.tolist(), strict=True):
         made.devices[row], made.ops[row] = machine.id, made.ops[row] or question.op
         if not done:
@@ -235,7 +237,7 @@ def _price(
 
 
 def answer(
-    question: Question, machine: Device, at: Rows, coefficients: Mapping[str, float] | None = None
+    question: Question, machine: Device | Cluster, at: Rows, coefficients: Mapping[str, float] | None = None
 ) -> tuple[Array, set[str]]:
     """Seconds with interval and joules, [4, rows], of the rows at some positions; and what they rest on.
 
@@ -254,7 +256,7 @@ def answer(
             result = estimate(
                 part.graph, machine, phase=part.phase, dtype=question.dtype, weights=question.weights,
                 kv=question.kv, stack=_stack(protocol.stack), warm=protocol.warm,
-                overrides={**overrides, **part.settings}, **sizes,
+                parallel=question.parallel, overrides={**overrides, **part.settings}, **sizes,
             )  # fmt: skip
             tiers.add(str(result.provenance["tier"]))
             repeats = np.broadcast_to(np.asarray(part.repeats, np.float64), count)[at]

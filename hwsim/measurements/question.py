@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from graphs.ir import OperatorGraph
+from graphs.parallel import Parallel
 from hwsim.measurements.table import Rows
 
 DTYPES: Mapping[str, str] = {
@@ -91,6 +92,7 @@ class Question:
     weights: str | None = None
     kv: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    parallel: Parallel | None = None
     note: str = ""
     measured_s: Any = None
 

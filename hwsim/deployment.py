@@ -1,0 +1,100 @@
+"""What runs a request: one device of a kind, the links between many, and how a layout sits on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from devices import Device
+from devices.cluster import Cluster
+from devices.cluster import machine as find_machine
+from devices.errors import near
+from graphs.parallel import AXES, ONE, Parallel
+from hwsim.errors import HwsimError
+from hwsim.network import Fabric, Path, fabric_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A device, the name it was asked for by, and what joins as many as a layout has ranks."""
+
+    name: str
+    device: Device
+    parallel: Parallel
+    fabric: Fabric
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> Mapping[str, Path]:
+        """Links of every axis with more than one rank."""
+        return {
+            axis: self.fabric.path(self.parallel.ranks(axis), self.parallel.stride(axis))
+            for axis in AXES
+            if self.parallel.ranks(axis) > 1
+        }
+
+
+def deploy(machine: Any, parallel: Parallel, changes: Mapping[str, Any]) -> Deployment:
+    """A device or cluster, by id or as it is, under `device.` settings, with a layout on it."""
+    found = machine if isinstance(machine, Device | Cluster) else find_machine(machine)
+    one = found.device if isinstance(found, Cluster) else found
+    changed = one.replace(**changes)
+    warnings = []
+    if isinstance(found, Cluster):
+        fabric = fabric_of(_with_links(found, changed), parallel.devices)
+        if parallel.devices == 1:
+            warnings.append(
+                f"1 of the {found.count} devices of {found.id} is used; give --tp, --pp, --dp or --ep"
+            )
+    else:
+        fabric = fabric_of(changed, parallel.devices)
+    if fabric.warning:
+        warnings.append(fabric.warning)
+    return Deployment(
+        name=found.id, device=changed, parallel=parallel, fabric=fabric, warnings=tuple(warnings)
+    )
+
+
+def _with_links(cluster: Cluster, changed: Device) -> Cluster:
+    """A cluster whose tiers follow changes of its device's links."""
+    tiers = []
+    for tier in cluster.tiers:
+        before, after = cluster.device.links.get(tier.link), changed.links.get(tier.link)
+        if before is not None and after is not None:
+            if tier.bandwidth_byte_per_s == before.bandwidth_byte_per_s:
+                tier = replace(tier, bandwidth_byte_per_s=after.bandwidth_byte_per_s)  # type: ignore[arg-type]
+            if after.latency_s is not before.latency_s and after.latency_s is not None:
+                tier = replace(tier, latency_s=after.latency_s)  # type: ignore[arg-type]
+        tiers.append(tier)
+    return replace(cluster, device=changed, tiers=tuple(tiers))
+
+
+def layout_of(parallel: Parallel | Mapping[str, Any] | None) -> Parallel:
+    """A layout as given, or from its parts."""
+    if parallel is None:
+        return ONE
+    if isinstance(parallel, Parallel):
+        return parallel
+    try:
+        return Parallel(**parallel)
+    except TypeError:
+        known = ", ".join(Parallel.__dataclass_fields__)
+        wrong = next(name for name in parallel if name not in Parallel.__dataclass_fields__)
+        raise HwsimError(f"a layout has no {wrong!r}; it has {known}") from None
+
+
+def layout_from_text(ranks: Mapping[str, int], more: Mapping[str, str]) -> Parallel:
+    """A layout of ranks by axis and of further parts as people type them."""
+    known = {name: type(getattr(ONE, name)) for name in Parallel.__dataclass_fields__}
+    parts: dict[str, Any] = dict(ranks)
+    for name, text in more.items():
+        if name not in known:
+            raise HwsimError(f"a layout has no {name!r}; it has {', '.join(known)}{near(name, known)}")
+        try:
+            parts[name] = known[name](text)
+        except ValueError:
+            raise HwsimError(f"{name}={text!r} of a layout is no number") from None
+    if parts.get("sequence") is None and parts["sp"] > 1 and parts["sp"] != parts["tp"]:
+        parts["sequence"] = "ring"
+    return layout_of(parts)
