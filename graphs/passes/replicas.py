@@ -85,7 +85,7 @@ def _exchange(
     name: str, graph: OperatorGraph, members: tuple[int, ...], at: int, phase: str, behind: str
 ) -> OpNode:
     spec = _spec(graph, members)
-    operator = exchange(name, "dp", spec, behind=behind)
+    operator = exchange(name, "dp", spec, behind=behind, writes=False)
     return OpNode(operator, members[:1], (), 0, at, phase)
 
 
@@ -129,7 +129,8 @@ def _gathered(
             spec = _spec(graph, members)
             copy = Storage(spec.elements, spec.dtype, ACTIVATION, node.at, last[key], last[key])
             storages.append(copy)
-            made[-1] = replace(made[-1], writes=(len(storages) - 1,))
+            gathered = replace(made[-1].operator, outputs=(spec,))
+            made[-1] = replace(made[-1], operator=gathered, writes=(len(storages) - 1,))
         made.append(node)
     for weight in block_with:
         storages[weight] = replace(storages[weight], elements=scaled(storages[weight].elements, share))

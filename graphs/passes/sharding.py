@@ -197,9 +197,11 @@ class Walk:
         times: int = 1,
     ) -> None:
         """Put a collective before `node`."""
-        key = (name, spec, behind, times)
+        key = (name, spec, behind, times, bool(writes))
         if key not in self._exchanges:
-            self._exchanges[key] = exchange(name, self.split.axis, spec, behind=behind, times=times)
+            self._exchanges[key] = exchange(
+                name, self.split.axis, spec, behind=behind, times=times, writes=bool(writes)
+            )
         self.nodes.append(OpNode(self._exchanges[key], reads, writes, node.module, node.at, node.phase))
 
     def put(

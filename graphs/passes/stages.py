@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from graphs.errors import GraphError
 from graphs.expressions import number
-from graphs.ir import ACTIVATION, OperatorGraph, OpNode, TensorSpec
+from graphs.ir import ACTIVATION, OperatorGraph, OpNode, Storage, TensorSpec
 from graphs.work.collective import exchange
 
 _LAYER = re.compile(r"^(?P<list>(?:.*?\.)?)(?P<index>\d+)(?=\.|$)")
@@ -100,10 +100,13 @@ def _stage(
         for storage in node.writes:
             writer[storage] = index
             arrived.discard(storage)
-    storages = tuple(
-        one if index in used else replace(one, elements=number(0)) for index, one in enumerate(graph.storages)
-    )
+    storages = tuple(one if index in used else _elsewhere(one) for index, one in enumerate(graph.storages))
     return replace(graph, nodes=tuple(nodes), storages=storages)
+
+
+def _elsewhere(one: Storage) -> Storage:
+    """A value of other stages: nothing here."""
+    return replace(one, elements=number(0), name="", allocated_at=-1, last_used_at=-1, freed_at=-1)
 
 
 def _arrival(

@@ -7,7 +7,9 @@ token embedding. GPT-2 projects queries, keys and values in one linear and spell
 three linears, ReLU and two unused position rows. GPT-3 is built dense (the paper alternates dense and
 banded attention without giving the band). Table 2.1 of the GPT-3 paper gives "XL" 24 heads of 128 beside a
 width of 2048; `gpt3-xl` has 16 heads of 128, which is what its 1.3 B parameters need, and `gpt3-xl-3072` is
-the 3072-wide reading that public fp32 latency tables were measured with; the 5140 printed for 13B is read
+the 3072-wide reading that public fp32 latency tables were measured with; `megatron-*` are the models of
+Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models", arXiv:2205.05198, 2022
+(Table 3; the fused GELU of Megatron). The 5140 printed for 13B is read
 as 5120 = 40 x 128.
 """
 
@@ -75,6 +77,26 @@ CONFIGS = {
     "gpt3-175b": {
         "layers": 96, "hidden": 12288, "heads": 96, "intermediate": 49152, "vocab": 50257,
         "max_position": 2048, "position_offset": 0, "activation": "gelu_new", "fused_qkv": True,
+        "dropout": 0.1, "attention_dropout": 0.1, "dtype": "float16",
+    },
+    "megatron-22b": {
+        "layers": 48, "hidden": 6144, "heads": 64, "intermediate": 24576, "vocab": 51200,
+        "max_position": 2048, "position_offset": 0, "activation": "gelu_tanh", "fused_qkv": True,
+        "dropout": 0.1, "attention_dropout": 0.1, "dtype": "float16",
+    },
+    "megatron-175b": {
+        "layers": 96, "hidden": 12288, "heads": 96, "intermediate": 49152, "vocab": 51200,
+        "max_position": 2048, "position_offset": 0, "activation": "gelu_tanh", "fused_qkv": True,
+        "dropout": 0.1, "attention_dropout": 0.1, "dtype": "float16",
+    },
+    "megatron-530b": {
+        "layers": 105, "hidden": 20480, "heads": 128, "intermediate": 81920, "vocab": 51200,
+        "max_position": 2048, "position_offset": 0, "activation": "gelu_tanh", "fused_qkv": True,
+        "dropout": 0.1, "attention_dropout": 0.1, "dtype": "float16",
+    },
+    "megatron-1t": {
+        "layers": 128, "hidden": 25600, "heads": 160, "intermediate": 102400, "vocab": 51200,
+        "max_position": 2048, "position_offset": 0, "activation": "gelu_tanh", "fused_qkv": True,
         "dropout": 0.1, "attention_dropout": 0.1, "dtype": "float16",
     },
     "opt-125m": {

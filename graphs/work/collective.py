@@ -11,15 +11,17 @@ from graphs.work.work import Work
 NOTHING, ATTENTION, LAST_BACKWARD = "", "attention", "last_backward"
 
 
-def exchange(name: str, axis: str, spec: TensorSpec, *, behind: str = NOTHING, times: int = 1) -> Operator:
+def exchange(
+    name: str, axis: str, spec: TensorSpec, *, behind: str = NOTHING, times: int = 1, writes: bool = True
+) -> Operator:
     """A collective called `name` over `axis` on a buffer of `spec`, `times` in a row.
 
     `spec.elements` are those of the whole buffer for sums and gathers, and what one rank holds for all-to-all
-    and send. `behind` names the work that may hide it.
+    and send. `behind` names the work that may hide it; without `writes` nobody follows what it made.
     """
     words = (("axis", axis),) + ((("behind", behind),) if behind else ())
     dims = (("elements", spec.elements), ("times", number(times)))
-    return Operator("collective", name, dims, (spec,), (spec,), words)
+    return Operator("collective", name, dims, (spec,), (spec,) if writes else (), words)
 
 
 def collective_work(operator: Operator) -> Work:
