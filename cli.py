@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from graphs.catalog import VariantEntry
-    from graphs.parallel import Parallel
     from hwsim.requests import Request
     from hwsim.result import Estimate
 
@@ -155,17 +154,9 @@ Tp = Annotated[int, typer.Option("--tp", metavar="N", min=1, help="Tensor ranks:
 Pp = Annotated[int, typer.Option("--pp", metavar="N", min=1, help="Pipeline stages.")]
 Dp = Annotated[int, typer.Option("--dp", metavar="N", min=1, help="Replicas, each with a batch.")]
 Sp = Annotated[
-    int, typer.Option("--sp", metavar="N", min=1, help="Sequence ranks: as many as --tp, or --sequence.")
+    int, typer.Option("--sp", metavar="N", min=1, help="Sequence ranks: those of --tp, or a ring.")
 ]
 Ep = Annotated[int, typer.Option("--ep", metavar="N", min=1, help="Expert ranks, each with a batch.")]
-Layout = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--layout",
-        metavar="KEY=VALUE",
-        help="More of a layout: sequence, schedule, micro_batches, interleave, zero, imbalance; repeatable.",
-    ),
-]
 Price = Annotated[str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model with operators no rule knows.")]
@@ -353,7 +344,6 @@ def estimate(
     dp: Dp = 1,
     sp: Sp = 1,
     ep: Ep = 1,
-    layout: Layout = None,
     settings: Settings = None,
     generate: Generate = None,
     by: Annotated[
@@ -389,7 +379,7 @@ def estimate(
         "weights": weights,
         "kv": kv,
         "stack": stack,
-        "parallel": _layout({"tp": tp, "pp": pp, "dp": dp, "sp": sp, "ep": ep}, layout),
+        "parallel": {"tp": tp, "pp": pp, "dp": dp, "sp": sp, "ep": ep},
         "strict": strict,
         "price": _price(price),
         "overrides": _settings(settings),
@@ -1049,13 +1039,6 @@ def _show_layouts(as_json: bool) -> None:
         _print_json(layouts_record(layouts()))
     else:
         _show(layouts_table(layouts()))
-
-
-def _layout(ranks: dict[str, int], more: list[str] | None) -> Parallel:
-    """The layout of several devices that options ask for."""
-    from hwsim.deployment import layout_from_text
-
-    return layout_from_text(ranks, _pairs("--layout", more, "schedule=gpipe"))
 
 
 def _show_estimates(found: list[Estimate], by: str | None, top: int) -> None:

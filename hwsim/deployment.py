@@ -70,31 +70,31 @@ def _with_links(cluster: Cluster, changed: Device) -> Cluster:
     return replace(cluster, device=changed, tiers=tuple(tiers))
 
 
-def layout_of(parallel: Parallel | Mapping[str, Any] | None) -> Parallel:
-    """A layout as given, or from its parts."""
-    if parallel is None:
-        return ONE
-    if isinstance(parallel, Parallel):
+def layout_of(
+    parallel: Parallel | Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
+) -> Parallel:
+    """A layout as given or from its parts, with `parallel.` settings on top; numbers may be text.
+
+    Sequence ranks that are not the tensor ranks form a ring unless the layout says otherwise.
+    """
+    if isinstance(parallel, Parallel) and not settings:
         return parallel
-    try:
-        return Parallel(**parallel)
-    except TypeError:
-        known = ", ".join(Parallel.__dataclass_fields__)
-        wrong = next(name for name in parallel if name not in Parallel.__dataclass_fields__)
-        raise HwsimError(f"a layout has no {wrong!r}; it has {known}") from None
-
-
-def layout_from_text(ranks: Mapping[str, int], more: Mapping[str, str]) -> Parallel:
-    """A layout of ranks by axis and of further parts as people type them."""
-    known = {name: type(getattr(ONE, name)) for name in Parallel.__dataclass_fields__}
-    parts: dict[str, Any] = dict(ranks)
-    for name, text in more.items():
-        if name not in known:
-            raise HwsimError(f"a layout has no {name!r}; it has {', '.join(known)}{near(name, known)}")
-        try:
-            parts[name] = known[name](text)
-        except ValueError:
-            raise HwsimError(f"{name}={text!r} of a layout is no number") from None
-    if parts.get("sequence") is None and parts["sp"] > 1 and parts["sp"] != parts["tp"]:
+    given = parallel.record() if isinstance(parallel, Parallel) else dict(parallel or {})
+    parts = {name: _part(name, value) for name, value in {**given, **(settings or {})}.items()}
+    if "sequence" not in parts and parts.get("sp", 1) not in (1, parts.get("tp", 1)):
         parts["sequence"] = "ring"
-    return layout_of(parts)
+    return Parallel(**parts)
+
+
+def _part(name: str, value: Any) -> Any:
+    """One part of a layout as the type it has."""
+    known = {one: type(getattr(ONE, one)) for one in Parallel.__dataclass_fields__}
+    if name not in known:
+        raise HwsimError(f"a layout has no {name!r}; it has {', '.join(known)}{near(name, known)}")
+    if known[name] is str:
+        return str(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise HwsimError(f"{name}={value!r} of a layout is no number") from None
+    return int(number) if known[name] is int and number.is_integer() else number

@@ -35,7 +35,7 @@ from hwsim.version import VERSION
 Z80 = 1.2816  # standard normal quantile of a two-sided 80 % interval
 ROLES = ("weights", "activations", "kv_cache", "gradients", "optimizer")
 NOTICED = 1e-3  # by so much power may exceed its limit before that is said
-RESERVED = ("device.", "stack.", "coefficient.", "train.")
+RESERVED = ("device.", "stack.", "coefficient.", "train.", "parallel.")
 
 
 def estimate(
@@ -65,6 +65,10 @@ def estimate(
     under `train.` in `overrides` (accumulation, dtypes of gradients, moments, master) are those of
     `graphs.workload.Training`.
 
+    `parallel` and paths under `parallel.` in `overrides` are those of `graphs.parallel.Parallel`: ranks of
+    each axis on the devices of a cluster. `batch` is then that of a replica and micro-batch; time, energy and
+    work are those of all devices together, memory that of the fullest one.
+
     Sizes, `device.` fields in `overrides` and coefficients may be numpy arrays: they broadcast against each
     other and every numeric field of the result has the broadcast shape. A list of devices gives a list of
     estimates. `price` is USD per hour; `strict` refuses a graph with ops no rule knows; `warm` is a run that
@@ -81,7 +85,7 @@ def estimate(
         ]  # fmt: skip
     changes = _by_room(overrides or {})
     training = training_of(phase, {"optimizer": optimizer, "checkpointing": checkpointing}, changes["train"])
-    layout, training = in_step(layout_of(parallel), training)
+    layout, training = in_step(layout_of(parallel, changes["parallel"]), training)
     deployment = deploy(device, layout, changes["device"])
     machine_device = deployment.device
     chosen = (stack if isinstance(stack, Stack) else find_stack(stack)).replace(**changes["stack"])

@@ -6,10 +6,11 @@ A row names a device, or a node of Vidur's. Message bytes are those of the whole
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from graphs import kernels
 from graphs.parallel import Parallel
+from hwsim.measurements.nodes import node_of
 from hwsim.measurements.question import Answerable, Part, Protocol, Question, Refusal, dtype_name
 from hwsim.measurements.table import Table
 
@@ -20,13 +21,7 @@ NEEDS = (
     frozenset(("message_bytes", "busbw_gbs", "algbw_gbs")),
 )
 OPS = {"alltoall": "all_to_all", "send_recv": "send"}
-# device of a table -> the cluster that such devices are measured in
-NODES: Mapping[str, str] = {
-    "NVIDIA A100-SXM4-80GB": "dgx-a100", "NVIDIA H200-SXM-141GB": "dgx-h200", "NVIDIA B200": "dgx-b200",
-    "NVIDIA B300 SXM6": "dgx-b300", "NVIDIA GB200": "gb200-nvl72", "NVIDIA GB300": "gb300-nvl72",
-    "NVIDIA RTX PRO 6000 Blackwell Server": "8x-rtx-pro-6000", "NVIDIA H100-SXM": "dgx-h100",
-    "4x NVIDIA A100 NVLink3": "4x-a100-nvlink",
-}  # fmt: skip
+ALIASES = {"4x NVIDIA A100 NVLink3": "4x-a100-nvlink"}
 LIBRARIES = ("nccl", "oneccl", "rccl", "")
 REPLAYED = Protocol(
     timing="graph replay",
@@ -68,7 +63,7 @@ def questions(table: Table) -> Iterator[Answerable]:
         width = {"fp32": 4, "bf16": 2, "fp16": 2}.get(kind, 1)
         part = Part(graph=kernels.collective(name, kind), sizes={"elements": byte[rows] / width})
         yield Question(
-            rows=rows, device=NODES.get(device, device), op=label, parts=(part,),
+            rows=rows, device=ALIASES.get(device) or node_of(device, int(ranks)), op=label, parts=(part,),
             protocol=_protocol(backend, per_node), parallel=Parallel(tp=int(ranks)),
             settings={} if backend in LIBRARIES else {"stack.direct_all_reduce": True},
         )  # fmt: skip

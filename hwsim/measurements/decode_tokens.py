@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphs.parallel import Parallel
 from hwsim.measurements.device_names import device_called
 from hwsim.measurements.language_models import decode
 from hwsim.measurements.model_names import find_model, no_model
+from hwsim.measurements.nodes import node_of
 from hwsim.measurements.question import (
-    SEVERAL_DEVICES,
     Answerable,
     Protocol,
     Question,
@@ -42,13 +43,9 @@ WEIGHTS = {
 def questions(table: Table) -> Iterator[Answerable]:
     """One question per framework, device, model and dtype."""
     count, batch = table.number("n_gpus", 1.0), table.number("batch", 1.0)
-    for (framework, device, model, dtype), rows in table.groups(
-        "framework", "device", "model", "dtype"
-    ).items():
-        several = count[rows] > 1
-        if several.any():
-            yield Refusal(rows[several], f"{SEVERAL_DEVICES}: tensor parallel", framework)
-        rows = rows[~several]
+    keys = ("framework", "device", "model", "dtype", "n_gpus")
+    for (framework, device, model, dtype, _), rows in table.groups(*keys).items():
+        ranks = int(count[rows[0]]) if rows.size and count[rows[0]] >= 1 else 1
         found = find_model(model)
         if not rows.size:
             continue
@@ -58,10 +55,11 @@ def questions(table: Table) -> Iterator[Answerable]:
             continue
         yield Question(
             rows=rows,
-            device=DEVICES.get(device) or device_called(device),
+            device=node_of(DEVICES.get(device) or device_called(device), ranks),
             op=framework,
             parts=decode(found, batch=batch[rows], context=np.full(rows.size, CONTEXT)),
             protocol=DECODING,
+            parallel=Parallel(tp=ranks),
             dtype="bf16" if dtype == "bf16" else "fp16",
             weights=WEIGHTS[dtype.lower()],
             targets=(

@@ -8,16 +8,17 @@ import numpy as np
 
 from graphs import kernels
 from graphs.ir import OperatorGraph
+from graphs.parallel import Parallel
 from hwsim.measurements.event import EVENT
+from hwsim.measurements.nodes import node_of
 from hwsim.measurements.question import (
-    SEVERAL_DEVICES,
     Answerable,
     Part,
     Question,
     Refusal,
     dtype_name,
 )
-from hwsim.measurements.table import Table
+from hwsim.measurements.table import Rows, Table
 
 TITLE = "operators of a tensor-parallel GPT-3 layer: phase, op, batch, seq_len, kv_len, d_model, n_heads, tp"
 _WIDTHS = ("batch", "seq_len", "kv_len", "d_model", "n_heads", "tp")
@@ -29,8 +30,8 @@ def questions(table: Table) -> Iterator[Answerable]:
     numbers = {name: table.number(name) for name in _WIDTHS}
     for (device, phase, op, dtype), rows in table.groups("device", "phase", "op", "dtype").items():
         name = dtype_name(dtype)
-        if op.lower().startswith("allreduce"):
-            yield Refusal(rows, f"{SEVERAL_DEVICES}: a sum over ranks", op)
+        if op.lower().startswith("allreduce") and name is not None:
+            yield from _sums(rows, device, op, phase, {w: c[rows] for w, c in numbers.items()}, name)
             continue
         asked = None if name is None else _share(op, phase, {w: c[rows] for w, c in numbers.items()}, name)
         if asked is None:
@@ -39,6 +40,21 @@ def questions(table: Table) -> Iterator[Answerable]:
         part = Part(graph=asked[0], sizes=asked[1])
         one = device.partition("x ")[2] or device  # "4x NAME" is tp of them
         yield Question(rows=rows, device=one, op=op, parts=(part,), protocol=EVENT)
+
+
+def _sums(
+    rows: Rows, device: str, op: str, phase: str, w: dict[str, np.ndarray], dtype: str
+) -> Iterator[Question]:
+    """Sums of a layer's output over the ranks, that of the node `4x NAME`."""
+    one = device.partition("x ")[2] or device
+    elements = w["batch"] * (1.0 if phase == "decode" else w["seq_len"]) * w["d_model"]
+    for ranks in np.unique(w["tp"]).astype(int):
+        chosen = w["tp"] == ranks
+        part = Part(graph=kernels.collective("all_reduce", dtype), sizes={"elements": elements[chosen]})
+        yield Question(
+            rows=rows[chosen], device=node_of(one, ranks), op=op, parts=(part,), protocol=EVENT,
+            parallel=Parallel(tp=int(ranks)),
+        )  # fmt: skip
 
 
 def _share(

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from graphs import kernels
 from graphs.catalog import find
 from graphs.ir import BACKWARD, FORWARD, OpNode
+from hwsim.deployment import layout_of
 from hwsim.measurements.model_names import no_model
+from hwsim.measurements.nodes import node_of
 from hwsim.measurements.question import (
     LATENCY,
     SEVERAL_DEVICES,
@@ -61,15 +63,42 @@ COMPILED = replace(EAGER, stack="compiled")
 def questions(table: Table) -> Iterator[Answerable]:
     """One question per device, model, mode and option."""
     count, batch, seq = (table.number(name) for name in ("n_gpus", "batch", "seq_len"))
-    for key, rows in table.groups("device", "model", "mode", "option").items():
-        device, model, mode, option = key
-        label = f"{model} {mode}"
-        several = count[rows] > 1
-        if several.any():
-            yield Refusal(rows[several], f"{SEVERAL_DEVICES}: {option}", label)
-        rows = rows[~several]
-        if rows.size:
+    for key, rows in table.groups("device", "model", "mode", "option", "n_gpus").items():
+        device, model, mode, option = key[:4]
+        ranks = int(count[rows[0]]) if count[rows[0]] >= 1 else 1
+        if ranks > 1:
+            yield _spread(device, model, mode, option, rows, ranks, batch[rows], seq[rows])
+        else:
             yield from _asked(device, model, mode, option, rows, batch[rows], seq[rows])
+
+
+def _spread(
+    device: str,
+    model: str,
+    mode: str,
+    option: str,
+    rows: Rows,
+    ranks: int,
+    batch: NDArray[np.float64],
+    seq: NDArray[np.float64],
+) -> Answerable:
+    """A step of several devices; `batch` is that of all of them, and the pipeline has one micro-batch."""
+    label, axis = f"{model} {mode}", option[:2]
+    if model not in MODELS or axis not in ("dp", "tp", "pp"):
+        return Refusal(rows, f"{SEVERAL_DEVICES}: {option}" if model in MODELS else no_model(model), label)
+    each = batch / ranks if axis == "dp" else batch
+    settings: dict[str, Any] = {"stack.attention_kernel": "math"}
+    if mode == "train":
+        settings["train.optimizer"] = "none"
+    part = Part(
+        graph=MODELS[model],
+        phase="train" if mode == "train" else "forward",
+        sizes={"batch": each, "seq": seq},
+    )
+    return Question(
+        rows=rows, device=node_of(device, ranks), op=label, parts=(part,), protocol=EAGER, dtype="fp32",
+        settings=settings, parallel=layout_of({axis: ranks}),
+    )  # fmt: skip
 
 
 def _asked(

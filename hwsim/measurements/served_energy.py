@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphs.parallel import Parallel
 from hwsim.measurements.language_models import Shape, of_parameters
 from hwsim.measurements.model_names import find_model
+from hwsim.measurements.nodes import node_of
 from hwsim.measurements.question import SEVERAL_DEVICES, Answerable, Part, Question, Refusal, Target
 from hwsim.measurements.steady_serving import PRECISIONS, SERVING, mean_step, step
 from hwsim.measurements.table import Rows, Table
@@ -39,23 +41,36 @@ def questions(table: Table) -> Iterator[Answerable]:
     count, batch = table.number("num_gpus", 1.0), table.number("avg_batch_size")
     output, rate = table.number("avg_output_len"), table.number("output_tokens_per_s")
     total, active = table.number("total_params_b"), table.number("activated_params_b")
-    for key, rows in table.groups("device", "model", "task", "weight_precision").items():
-        device, model, task, precision = key
-        several = count[rows] > 1
-        if several.any():
-            yield Refusal(rows[several], f"{SEVERAL_DEVICES}: {task}", task)
-        rows = rows[~several]
-        if not rows.size:
-            continue
+    ranks = {axis: table.number(axis, 1.0) for axis in ("tp", "ep", "dp")}
+    for key, rows in table.groups(
+        "device", "model", "task", "weight_precision", "num_gpus", "tp", "ep", "dp"
+    ).items():
+        device, model, task, precision = key[:4]
         first = rows[0]
+        layout = _layout(count[first], *(ranks[axis][first] for axis in ("tp", "ep", "dp")))
+        if layout is None:
+            yield Refusal(rows, f"{SEVERAL_DEVICES}: experts and attention are spread differently", task)
+            continue
         asked = served(device, model, precision, float(total[first]), float(active[first]), rows, task)
         if isinstance(asked, Refusal):
             yield asked
             continue
         common, shape = asked
         prompt = PROMPTS.get(task, PROMPT)
-        common = replace(common, measured_s=batch[rows] / rate[rows])
+        common = replace(
+            common, measured_s=batch[rows] / rate[rows], parallel=layout,
+            device=node_of(common.device, layout.devices),
+        )  # fmt: skip
         yield from _two(common, shape, batch[rows], prompt, output[rows])
+
+
+def _layout(devices: float, tp: float, ep: float, dp: float) -> Parallel | None:
+    """Tensor ranks and replicas that make up the devices; experts dealt over them are priced as sharded."""
+    if devices == ep == dp and dp > 1:
+        return Parallel(ep=int(ep))
+    if devices in (tp * dp, ep * dp) and dp == 1:
+        return Parallel(tp=int(devices))
+    return Parallel(tp=int(tp), dp=int(dp)) if devices == tp * dp and ep == 1 else None
 
 
 def _two(
@@ -65,9 +80,10 @@ def _two(
     prompt: float,
     output: NDArray[np.float64],
 ) -> Iterator[Question]:
-    mean = mean_step(model, batch=batch, prompt=prompt, output=output)
-    plain = step(model, batch=batch, prompt=prompt, output=output)
-    often = batch / output >= OFTEN
+    each = batch if common.parallel is None else batch / common.parallel.replicas
+    mean = mean_step(model, batch=each, prompt=prompt, output=output)
+    plain = step(model, batch=each, prompt=prompt, output=output)
+    often = each / output >= OFTEN
     for chosen, whole in ((~often, plain), (often, mean)):
         if chosen.any():
             some = tuple(_rows_of(part, chosen) for part in whole)

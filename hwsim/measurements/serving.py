@@ -12,8 +12,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from graphs.parallel import Parallel
 from hwsim.measurements.language_models import prefill
 from hwsim.measurements.model_names import find_model, no_model
+from hwsim.measurements.nodes import node_of
 from hwsim.measurements.question import SEVERAL_DEVICES, Answerable, Question, Refusal, Target
 from hwsim.measurements.steady_serving import PRECISIONS, SERVING, mean_step
 from hwsim.measurements.table import Table
@@ -27,14 +29,14 @@ _DEGREES = ("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_si
 
 def questions(table: Table) -> Iterator[Answerable]:
     """Two questions per device, model and precision."""
-    devices = _devices(table)
+    devices, spread = _devices(table), _differently(table)
     sizes = {name: table.number(name) for name in ("isl", "osl", "concurrency")}
-    keys = ("device", "model", "precision", "mode")
-    keys = ("device", "model", "precision", "mode")
-    for (device, model, precision, mode), rows in table.groups(*keys).items():
-        several = (devices[rows] > 1) | (mode == "disagg")
+    keys = ("device", "model", "precision", "mode", "tp_size")
+    for (device, model, precision, mode, ranks), rows in table.groups(*keys).items():
+        tensor = max(1, int(ranks) if ranks.isdigit() else 1)
+        several = spread[rows] | (devices[rows] > tensor) | (mode == "disagg")
         if several.any():
-            what = "prefill and decode are apart" if mode == "disagg" else "parallel"
+            what = "prefill and decode are apart" if mode == "disagg" else "spread in several ways"
             yield Refusal(rows[several], f"{SEVERAL_DEVICES}: {what}", model)
         rows, found = rows[~several], find_model(model)
         if not rows.size:
@@ -46,13 +48,20 @@ def questions(table: Table) -> Iterator[Answerable]:
         dtype, weights, kv = PRECISIONS[precision]
         prompt, output, batch = (sizes[name][rows] for name in ("isl", "osl", "concurrency"))
         common = Question(
-            rows=rows, device=device, op=model, parts=(), protocol=SERVING, dtype=dtype, weights=weights,
+            rows=rows, device=node_of(device, tensor), op=model, parts=(), protocol=SERVING,
+            parallel=Parallel(tp=tensor), dtype=dtype, weights=weights,
             kv=kv, note=NOTE,
         )  # fmt: skip
         first = Target(column="ttft_us", unit=1e6)
         yield replace(common, parts=prefill(found, batch=np.ones(rows.size), seq=prompt), targets=(first,))
         later = mean_step(found, batch=batch, prompt=prompt, output=output)
         yield replace(common, parts=later, targets=(Target(column="tpot_us", unit=1e6),))
+
+
+def _differently(table: Table) -> NDArray[np.bool_]:
+    """Rows whose attention is replicated or whose layers are dealt to stages."""
+    degrees = [table.number(name, 1.0) for name in ("pp_size", "attention_dp_size")]
+    return np.asarray(np.maximum.reduce(degrees) > 1)
 
 
 def _devices(table: Table) -> NDArray[np.float64]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from graphs.parallel import Parallel
 from hwsim.measurements.language_models import decode, generation, prefill
 from hwsim.measurements.model_names import find_model, no_model
-from hwsim.measurements.question import SEVERAL_DEVICES, Answerable, Question, Refusal, Target
+from hwsim.measurements.nodes import node_of
+from hwsim.measurements.question import Answerable, Question, Refusal, Target
 from hwsim.measurements.steady_serving import SERVING
 from hwsim.measurements.table import Table
 
@@ -18,15 +20,11 @@ TARGETS = ("prompt_us", "token_us", "e2e_us")
 
 def questions(table: Table) -> Iterator[Answerable]:
     """Three questions per device and model: prefill, a step at the mean context, the whole request."""
-    ranks = table.number("tensor_parallel", 1.0)
     batch, prompt, output = (table.number(n) for n in ("batch_size", "prompt_tokens", "output_tokens"))
-    for (device, model), rows in table.groups("device", "model").items():
+    for (device, model, ranks), rows in table.groups("device", "model", "tensor_parallel").items():
         found = find_model(model)
-        several = ranks[rows] > 1
-        if several.any():
-            yield Refusal(rows[several], f"{SEVERAL_DEVICES}: tensor parallel", model)
-        rows = rows[~several]
-        if not rows.size:
+        if not ranks.isdigit() or int(ranks) < 1:
+            yield Refusal(rows, f"{ranks!r} tensor ranks", model)
             continue
         if found is None:
             yield Refusal(rows, no_model(model), model)
@@ -37,6 +35,9 @@ def questions(table: Table) -> Iterator[Answerable]:
             "token_us": decode(found, batch=b, context=p + (o // 2)),
             "e2e_us": generation(found, batch=b, prompt=p, tokens=o),
         }
-        common = Question(rows=rows, device=device, op=model, parts=(), protocol=SERVING, dtype="fp16")
+        common = Question(
+            rows=rows, device=node_of(device, int(ranks)), op=model, parts=(), protocol=SERVING, dtype="fp16",
+            parallel=Parallel(tp=int(ranks)),
+        )  # fmt: skip
         for column, parts in asked.items():
             yield replace(common, parts=parts, targets=(Target(column=column, unit=1e6),))

@@ -66,7 +66,8 @@ def estimates(case: Case, values: Mapping[str, Any], price: Any) -> list[Estimat
         sizes = {name: value for name, value in values.items() if name in one.open}
         found.append(
             estimate(
-                one.model, case.device, phase=one.phase, dtype=one.dtype, weights=one.weights, kv=one.kv,
+                one.model, case.cluster or case.device, phase=one.phase, dtype=one.dtype,
+                weights=one.weights, kv=one.kv,
                 stack=case.stack, price=price, overrides=overrides, **{**sizes, **one.sizes},
             )
         )  # fmt: skip

@@ -55,7 +55,8 @@ def _priced(case: Case) -> list[Any]:
         for one in case.workloads
     ]
     settings = sorted((name, repr(value)) for name, value in case.settings.items())
-    return [workloads, case.device.fingerprint(), repr(case.stack), settings]
+    joined = [] if case.cluster is None else [repr(case.cluster.tiers)]
+    return [workloads, case.device.fingerprint(), *joined, repr(case.stack), settings]
 
 
 def _graph_hash(graph: OperatorGraph) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from devices import Device, Stack
+from devices.cluster import Cluster
 from graphs.ir import OperatorGraph
 from hwsim.sweeps.conditions import Formula, Objective
 from hwsim.sweeps.points import Space
@@ -45,6 +46,7 @@ class Case:
     found: Mapping[str, str]  # what models, devices and dtypes turned out to be
     workloads: tuple[Workload, ...]
     device: Device
+    cluster: Cluster | None  # what joins several of them
     stack: Stack
     settings: Mapping[str, Any]
     own: Mapping[str, float]  # what axes that multiply the device's own values multiply

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from devices import Device, DeviceError, Stack, parse_quantity
-from devices import device as find_device
 from devices import stack as find_stack
+from devices.cluster import Cluster
+from devices.cluster import machine as find_machine
 from graphs.errors import GraphError
 from graphs.ir import OperatorGraph
+from graphs.parallel import Parallel
 from graphs.workload import Training
 from hwsim.errors import HwsimError
 from hwsim.fitted import coefficients_for
@@ -34,6 +36,7 @@ SOBOL_CHUNK = 262_144  # in a Sobol sequence only many points together have size
 STRUCTURAL = (
     *("stack.attention_kernel", "stack.graph_capture", "stack.passes"),
     *(f"train.{field.name}" for field in fields(Training)),
+    *(f"parallel.{field.name}" for field in fields(Parallel)),
 )
 Tracer = Callable[[Sequence[tuple[str, str]]], list[OperatorGraph]]
 Refused = (HwsimError, GraphError, DeviceError)
@@ -158,7 +161,9 @@ def _case(
     settings: Mapping[str, Any],
     labels: Mapping[str, str],
 ) -> Case:
-    machine = device if isinstance(device, Device) else find_device(device)
+    found = device if isinstance(device, Device | Cluster) else find_machine(device)
+    cluster = found if isinstance(found, Cluster) else None
+    machine = found.device if isinstance(found, Cluster) else found
     axes = {key: axis for key, axis in spec.axes.items() if key not in STRUCTURAL}
     numeric = [numeric_axis(key, axis, machine) for key, axis in axes.items()]
     fixed = {name: value for name, value in spec.settings.items() if "." in name}
@@ -178,6 +183,7 @@ def _case(
         found=labels,
         workloads=workloads,
         device=machine,
+        cluster=cluster,
         stack=stack if isinstance(stack, Stack) else find_stack(stack),
         settings={
             # those of this machine, whatever coefficients another one that prices chunks may have
