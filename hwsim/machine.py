@@ -34,8 +34,7 @@ _STRUCTURE = (
 _OF_MACHINE = (
     *("matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s"),
     *("unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op"),
-    *("addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w",
-      "link_byte_per_s"),
+    *("addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w", "link_byte_per_s"),
     *("board_compute", "board_memory"),
 )
 
