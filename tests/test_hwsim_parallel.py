@@ -177,7 +177,10 @@ def test_links_may_be_what_ifs_over_many_points() -> None:
     ("parts", "message"),
     [
         ({"tp": 5}, "tp=5 does not divide the 12 attention heads of gpt2; take one of 1, 2, 3, 4, 6, 12"),
-        ({"tp": 2, "sp": 4}, "sp=4 with tp=2: the tensor ranks split the tokens, so sp is 1 or 2"),
+        (
+            {"tp": 2, "sp": 4, "sequence": "megatron"},
+            "sp=4 with tp=2: the tensor ranks split the tokens, so sp is 1 or 2",
+        ),
         ({"pp": 13}, "pp=13 needs 13 layers; gpt2 has 12; take fewer stages"),
         ({"ep": 2}, "gpt2 has no experts to deal; ep is 1 for it"),
         ({"tp": 0}, "tp=0 is not possible; give a whole number of at least 1"),
@@ -192,3 +195,12 @@ def test_impossible_layouts_are_one_line(parts: dict[str, Any], message: str) ->
 def test_an_unknown_part_of_a_layout_names_the_known_ones() -> None:
     with pytest.raises(HwsimError, match=r"a layout has no 'tensor'; it has tp, pp, dp"):
         hwsim.estimate("gpt2", "dgx-h100", parallel={"tensor": 2})
+
+
+def test_a_training_step_of_one_point_in_an_array_is_that_of_the_point() -> None:
+    arguments: dict[str, Any] = {"phase": "train", "seq": 128, "parallel": {"tp": 2, "dp": 2, "zero": 1}}
+    alone = hwsim.estimate("gpt2", "dgx-a100", batch=2, **arguments)
+    row = hwsim.estimate("gpt2", "dgx-a100", batch=np.array([2.0]), **arguments)
+    assert row.latency_s[0] == pytest.approx(alone.latency_s)
+    assert row.memory_bytes["gradients"][0] == pytest.approx(alone.memory_bytes["gradients"])
+    assert alone.memory_bytes["optimizer"] == pytest.approx(8 * alone.params / 4, rel=0.05)
