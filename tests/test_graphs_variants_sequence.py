@@ -67,7 +67,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "survey-longformer-12l": {**SURVEY, "window": 4},
     "survey-reformer-12l": {**SURVEY, "rounds": 2, "buckets": 4, "chunk": 4},
     "survey-performer-12l": {**SURVEY, "features": 8},
-    "survey-performer-causal-12l": {**SURVEY, "features": 8, "prefix_chunk": 4},
+    "survey-causal-performer": {**SURVEY, "features": 8, "prefix_chunk": 4},
     "albert-base": {**SURVEY, "embedding": 8, "layers": 3},
     "wide-attention-1x48": WIDE,
     "uat-tiny": {"width": 8, "heads": 2, "head_dim": 4, "inner": 16},
@@ -129,9 +129,20 @@ SMALL |= {
 SIZES = {"batch": 2, "seq": 22, "context": 9, "points": 6, "groups": 3, "history": 7, "percent": 15}
 
 
-def phases() -> list[tuple[str, str]]:
+# close kin of others here, or long to trace
+SLOW = (
+    "combiner-mixture", "detr-r50", "ecoformer-twins-svt-s", "fit-ar", "lean-decoder-7b",
+    "lra-pathfinder", "lstm-4x768", "masformer-1.3b-l4-sliding", "masformer-1.3b-masked",
+    "onepiece-ranking-m4",
+    "onepiece-ranking-m12-rerun", "survey-performer-12l", "survey-reformer-12l", "time-transformer-traffic",
+    "wav2vec2-base",
+)  # fmt: skip
+
+
+def phases() -> list[object]:
     known = ("forward", "prefill", "decode")
-    return [(name, phase) for name in SMALL for phase in catalog.find(name).phases if phase in known]
+    pairs = [(name, phase) for name in SMALL for phase in catalog.find(name).phases if phase in known]
+    return [pytest.param(*pair, marks=[pytest.mark.slow] * (pair[0] in SLOW)) for pair in pairs]
 
 
 def small(name: str, phase: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any], dict[str, int]]:

@@ -63,7 +63,7 @@ CONFIGS = {
         "dropout": 0.1,
         "least": 2, "dtype": "float32",
     },
-    "survey-performer-causal-12l": {
+    "survey-causal-performer": {
         "mixer": "performer", "features": 256, "kernel": "relu", "prefix_chunk": 128, "layers": 12,
         "shared_layer": False, "hidden": 768, "embedding": 768, "heads": 12, "intermediate": 3072,
         "vocab": 30522, "max_position": 65536, "learned_positions": False, "post_norm": False,

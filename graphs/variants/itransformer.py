@@ -32,7 +32,7 @@ CONFIGS = {
         "kind": "inverted", "mixer": "softmax", "variates": 862, "look_back": 96, "horizon": 96, "layers": 4,
         "hidden": 512, "intermediate": 512, "heads": 8, "dropout": 0.1, "dtype": "float32",
     },
-    "itransformer-traffic-efficient": {
+    "itransformer-efficient": {
         "kind": "inverted", "mixer": "softmax", "variates": 172, "look_back": 96, "horizon": 96, "layers": 4,
         "hidden": 512, "intermediate": 512, "heads": 8, "dropout": 0.1, "dtype": "float32",
     },

@@ -47,7 +47,7 @@ CONFIGS = {
                              "steps": 3, "anchors": 30, "candidates": 12, "history_default": 100,
                              "rerun": False,
                              "dtype": "float16"},
-    "onepiece-ranking-m12-no-thought": {"layers": 2, "heads": 4, "hidden": 256, "intermediate": 1024,
+    "onepiece-m12-no-thought": {"layers": 2, "heads": 4, "hidden": 256, "intermediate": 1024,
                                         "block": 12, "steps": 0, "anchors": 30, "candidates": 12,
                                         "history_default": 100, "rerun": False, "dtype": "float16"},
     "onepiece-ranking-m12-rerun": {"layers": 2, "heads": 4, "hidden": 256, "intermediate": 1024, "block": 12,
@@ -60,7 +60,7 @@ SYMBOLS = {
     "history": {"default": "history_default", "min": 2, "max": 1024, "meaning": "items interacted with"},
 }
 BASELINES = {
-    "ranking without thought": "onepiece-ranking-m12-no-thought",
+    "ranking without thought": "onepiece-m12-no-thought",
     "no cache": "onepiece-ranking-m12-rerun",
 }
 _GROUPS, _FEATURES, _FEATURE_WIDTH, _VOCABULARY = 3, 8, 32, 100_000

@@ -47,20 +47,20 @@ CONFIGS = {
         "mixer": "softmax", "layers": 1, "heads": 16, "head_dim": 64, "hidden": 256, "intermediate": 1024,
         "length": 1000, "vocab": 260, "max_position": 4096, "classes": 2, "least": 2, "dtype": "float32",
     },
-    "wide-attention-linear-6x8": {
+    "wide-linear-6x8": {
         "mixer": "linear", "layers": 6, "heads": 8, "head_dim": 64, "hidden": 512, "intermediate": 2048,
         "length": 1000, "vocab": 260, "max_position": 4096, "classes": 2, "least": 2, "dtype": "float32",
     },
-    "wide-attention-linear-1x48": {
+    "wide-linear-1x48": {
         "mixer": "linear", "layers": 1, "heads": 48, "head_dim": 64, "hidden": 512, "intermediate": 2048,
         "length": 1000, "vocab": 260, "max_position": 4096, "classes": 2, "least": 2, "dtype": "float32",
     },
-    "wide-attention-linformer-6x8": {
+    "wide-linformer-6x8": {
         "mixer": "linformer", "rank": 32, "shared": True, "layers": 6, "heads": 8, "head_dim": 64,
         "hidden": 512, "intermediate": 2048, "length": 1000, "vocab": 260, "max_position": 4096, "classes": 2,
         "least": 2, "dtype": "float32",
     },
-    "wide-attention-linformer-1x48": {
+    "wide-linformer-1x48": {
         "mixer": "linformer", "rank": 32, "shared": True, "layers": 1, "heads": 48, "head_dim": 64,
         "hidden": 512, "intermediate": 2048, "length": 1000, "vocab": 260, "max_position": 4096, "classes": 2,
         "least": 2, "dtype": "float32",
