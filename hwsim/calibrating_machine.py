@@ -133,12 +133,10 @@ def calibrate_machine(
 
 def _stamp(device: Device, threads: int) -> dict[str, Any]:
     """What must be the same for what was timed before to count."""
-    import torch
-
     return {
         "cpu": device.name,
         "cores": int(device.compute.units),
-        "torch": torch.__version__,
+        "torch": torch_version(),
         "threads": threads,
     }
 
