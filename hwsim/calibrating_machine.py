@@ -26,6 +26,7 @@ from graphs.measuring import Campaign, Point, Timed, measure, points
 from graphs.timing import Window
 from graphs.trace import cache_folder
 from hwsim.errors import HwsimError
+from hwsim.fitted import torch_version
 from hwsim.fitting import mean_error, read_entries, write_entries
 from hwsim.machine_fit import MachineFit, fit_machine, spreads
 
