@@ -3,7 +3,7 @@
     python -m benchmarks.coverage hf --out docs/coverage-hf.md
     python -m benchmarks.coverage timm --out docs/coverage-timm.md --measurements timm_benchmark.csv.gz
 
-Outcomes are appended to a file of their own (`--state`), so an interrupted run goes on where it stopped. hf:
+Outcomes are appended to docs/coverage-LIBRARY.jsonl, so an interrupted run goes on where it stopped. hf:
 every type of transformers' AutoModel mapping, its default config with each stack cut to the shortest depth
 that has every kind of layer. timm: names of every transformer-like family. A model counts as traced when
 batch and every length are symbolic or solved; the image side is held at the model's own.
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0, help="processor time a model may take")
     parser.add_argument("--measurements", type=Path, help="published multiply-adds of timm models")
     asked = parser.parse_args()
-    state = asked.state or Path(f"coverage-{asked.library}.jsonl")
+    state = asked.state or Path("docs") / f"coverage-{asked.library}.jsonl"
     known = read(state)
     library = coverage_models.LIBRARIES[asked.library]
     names = chosen(library.names(), asked.sample, asked.seed)
