@@ -156,7 +156,7 @@ def first_that_runs(subject: Subject, examples: Sequence[Example], sizes: Mappin
     mode, _ = fake_mode()
     first: GraphError | None = None
     with _default_dtype(subject.dtype), subject.around(), tracing_context(mode):
-        module = _built(subject, mode)
+        module = _built(subject, mode).eval()
         for example in examples:
             _, kwargs = example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, []))
             try:
@@ -179,7 +179,7 @@ def _prepared(
     """The arguments of the recorded call and its tensors with their roles."""
     assert subject.prepare is not None
     with _explained(module), torch.no_grad(), composites(recorder), recorder.not_recording():
-        made = subject.prepare(module, kwargs, sizes)
+        made = subject.prepare(module.eval(), kwargs, sizes)
     cached = (*made.grows, *made.stays)
     recorder.stays_as_long(made.stays)
     held = {id(tensor) for tensor in cached}
