@@ -13,7 +13,8 @@ from graphs.work.work import Call, Canonical, Operand, Work
 FREE = frozenset(
     f"aten.{name}"
     for name in (
-        "_unsafe_view", "_reshape_alias", "alias", "as_strided", "chunk", "detach", "detach_", "diagonal",
+        "_unsafe_view", "_reshape_alias", "alias", "as_strided", "as_strided_", "chunk", "detach", "detach_",
+        "diagonal",
         "empty", "empty_like", "empty_strided", "expand", "expand_as", "flatten", "lift_fresh", "movedim",
         "narrow", "new_empty", "new_empty_strided", "numpy_T", "permute", "real", "imag", "resize_", "select",
         "set_", "slice", "split", "split_with_sizes", "squeeze", "squeeze_", "sym_numel", "sym_size",
