@@ -112,6 +112,7 @@ def _memory(
             energy_j_per_byte=_level_energy(name, level, technology),
             addressable_byte=level.addressable,
             label=level.label or level.type,
+            type=level.type,
         )
     return Memory(units=compute.units, **levels)
 

@@ -60,7 +60,7 @@ class MemoryLevel:
     """One level: capacity per unit for register and l1 and of the whole device else, bandwidth of the device.
 
     `energy_j_per_byte` is None where the energy per operation already holds it. `addressable_byte` is the
-    part that software can reserve (shared memory of a GPU).
+    part that software can reserve (shared memory of a GPU); `type` the technology, such as HBM3.
     """
 
     capacity_byte: Quantity
@@ -69,6 +69,7 @@ class MemoryLevel:
     energy_j_per_byte: Quantity | None = None
     addressable_byte: Quantity | None = None
     label: str = ""
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,6 +143,14 @@ def elementwise(op: str, dtype: str, operands: int, results: int = 1) -> Operato
 
 
 @cache
+def quantise(dtype: str, narrow: str) -> OperatorGraph:
+    """rows x cols of `dtype` in, the same in `narrow` out."""
+    shape = (symbol("rows"), symbol("cols"))
+    data, out = spec_of(shape, dtype, INPUT), spec_of(shape, narrow, ACTIVATION)
+    return graph_of("quantise", dtype, [(Operator("pointwise", "aten.mul", (), (data,), (out,)), (0,), (1,))])
+
+
+@cache
 def stream(dtype: str, op: str = "copy") -> OperatorGraph:
     """`read` elements in, `written` elements out, with the arithmetic of pointwise `op` per result."""
     data, out = spec_of((symbol("read"),), dtype, INPUT), spec_of((symbol("written"),), dtype, ACTIVATION)

@@ -19,7 +19,7 @@ from hwsim.calibrating_machine import MINUTES, MachineCalibration, Progress, cal
 from hwsim.errors import HwsimError
 from hwsim.fitted import coefficients_for, user_folder
 from hwsim.fitting import Fitted, Key, Sample, fit, mean_error, read_entries, samples_of, write_entries
-from hwsim.fitting_gpus import BY_GENERATION, SHARED
+from hwsim.fitting_gpus import FREE
 
 Scope = Literal["device", "generation", "engine"]
 HERE = "local"
@@ -104,7 +104,7 @@ def _calibrate_files(
     start = {
         (name, places[one.device.id]): float(coefficients_for(one.device)[name])
         for one in samples
-        for name in (*SHARED, *BY_GENERATION)
+        for name in FREE
     }
     before = Fitted({}, samples).errors()
     made = fit(samples, start, iterations=ITERATIONS)

@@ -339,7 +339,7 @@ def _result(
         stack=machine.stack.id,
         parallel=layout.record(),
         latency_s=shaped(totals.latency_s),
-        log_spread=spread_out(Z80 * machine.structure.coefficients["log_sigma"]),
+        log_spread=shaped(Z80 * _log_sigma(totals, flat)),
         breakdown_s={
             "compute": shaped(totals.compute_s),
             "memory": shaped(totals.memory_s),
@@ -367,6 +367,19 @@ def _result(
         rows=(lambda: op_rows(table, evaluator, evaluator.totals())) if point else _refuse_rows,
         events=(lambda: timeline(table, evaluator, evaluator.totals())) if point else _refuse_rows,
     )
+
+
+def _log_sigma(totals: Totals, machine: Machine) -> Any:
+    """Standard deviation of ln(measured / predicted): of the device, and of each kind by its share of time.
+
+    Errors of a kind are shared by its operators, those of different kinds are not.
+    """
+    c = machine.structure.coefficients
+    whole = np.maximum(sum(totals.kind_s.values()), 1e-30)
+    variance = np.square(c["log_sigma"]) + np.zeros(totals.latency_s.shape)
+    for kind, seconds in totals.kind_s.items():
+        variance = variance + np.square(c.get(f"{kind}_log_sigma", 0.0) * seconds / whole)
+    return np.sqrt(variance)
 
 
 def _above_the_limit(totals: Totals, machine: Machine, devices: int) -> Iterator[str]:

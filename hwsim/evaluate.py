@@ -20,7 +20,7 @@ from hwsim.candidates import Choice
 from hwsim.energy import dynamic_j, kept_share
 from hwsim.engines.demand import Array
 from hwsim.exchanges import Exchanges
-from hwsim.groups import Group, Priced, build_groups
+from hwsim.groups import SHAPES, Group, Priced, build_groups
 from hwsim.machine import Machine
 from hwsim.optable import OpTable
 from hwsim.pieces import Piece, pieces
@@ -29,6 +29,7 @@ from hwsim.pricing import compute_part
 
 Times = list[tuple[Array, Array, Array]]
 SUMMED = ("device", "compute", "executed", "dram", "onchip", "core_j", "flop")
+KINDS = {shape: f"kind.{shape}" for shape in SHAPES}
 CHUNK_ELEMENTS = 196_608  # rows x points of one piece: what stays in a core's cache
 KEPT_BYTE = 30 * 2**20  # below the 32 MiB up to which glibc adapts
 
@@ -52,6 +53,7 @@ class Totals:
     onchip_bytes: Array
     energy_kept: Array  # share of the dynamic joules that the power limit allows
     memory: Mapping[str, Array]
+    kind_s: Mapping[str, Array]  # device seconds at nominal clock of gemm, attention and stream rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +102,15 @@ class Evaluator:
                         joined[name][piece.index] = value
             energy = {k.removeprefix("energy."): v for k, v in joined.items() if k.startswith("energy.")}
             memory = {k.removeprefix("memory."): v for k, v in joined.items() if k.startswith("memory.")}
+            kinds = {shape: joined[name] for shape, name in KINDS.items()}
             plain = {k: v for k, v in joined.items() if "." not in k}
-            self._totals = Totals(energy=energy, memory=memory, **plain)
+            self._totals = Totals(energy=energy, memory=memory, kind_s=kinds, **plain)
         return self._totals
 
     def _piece(self, piece: Piece) -> dict[str, Array]:
         machine, values = piece.machine, Environment(piece.sizes)
         overlap = machine.structure.coefficients["overlap"]
-        sums: dict[str, Array] = dict.fromkeys(SUMMED, np.zeros(1))
+        sums: dict[str, Array] = dict.fromkeys((*SUMMED, *KINDS.values()), np.zeros(1))
         priced: list[Priced] = []
         once = np.zeros(1)
         working = dict.fromkeys(self.exchanges.hiding, np.zeros(1))
@@ -119,7 +122,10 @@ class Evaluator:
             executed = one.candidates.executed_by(choice.index)
             amounts = (choice.seconds, share, executed, one.dram_bytes, one.onchip_bytes, one.core_j)
             for name, amount in zip(SUMMED, (*amounts, one.flops), strict=True):
-                sums[name] = sums[name] + weighted_sum(group.counts, amount)
+                added = weighted_sum(group.counts, amount)
+                sums[name] = sums[name] + added
+                if name == "device":
+                    sums[KINDS[group.shape]] = sums[KINDS[group.shape]] + added
             if self._once.any():
                 once = once + weighted_sum(self._once[group.rows], choice.seconds)
             for name, runs in self.exchanges.hiding.items():
@@ -209,6 +215,7 @@ class Evaluator:
             "flops_executed": sums["executed"],
             "dram_bytes": sums["dram"],
             "onchip_bytes": sums["onchip"],
+            **{name: sums[name] for name in KINDS.values()},
         }
         elements = [values(expr) for expr in self.table.sizes]
         for role, form in self.table.resident.items():

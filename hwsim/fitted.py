@@ -22,11 +22,12 @@ FOLDER = Path(__file__).with_name("coefficients")
 TIERS = {
     "engine": "datasheet",
     "vendor": "vendor",
+    "memory": "datasheet",
     "generation": "vendor generation",
     "device": "measured on this device",
     "machine": "measured on this machine",
 }
-_ORDER = ("engine", "vendor", "generation", "device", "machine")
+_ORDER = ("engine", "memory", "vendor", "generation", "device", "machine")
 # Above 1 these would undercut the floors of the machine, at 0 something would be divided by nothing.
 _SHARES, _FRACTIONS = ("_efficiency", "_share"), ("overlap", "clock_knee", "clock_floor")
 _OTHER_TABLES = ("environment", "device", "residuals", "peaks")
@@ -68,7 +69,7 @@ def coefficients_for(device: Device) -> Coefficients:
     values: dict[str, Any] = {}
     scopes: dict[str, str] = {}
     warnings = _doubts(device)
-    names = (device.engine, device.vendor.lower(), device.generation.lower(), device.id)
+    names = (device.engine, *places_of(device))
     for name in names[: -1 if any(doubt.foreign for doubt in warnings) else None]:
         for coefficient, value, scope in _in_files(name):
             values[coefficient], scopes[coefficient] = value, scope
@@ -127,6 +128,16 @@ def torch_version() -> str | None:
 def shipped(name: str) -> dict[str, float]:
     """The values of one file that ships, whatever device or way of measuring it is of."""
     return {coefficient: value for coefficient, value, _ in _read(FOLDER / f"{name}.toml", 0)}
+
+
+def places_of(device: Device) -> tuple[str, ...]:
+    """Names of the files that may say something of a device, from broad to narrow: its kind of memory, its
+    vendor, its generation, itself.
+    """
+    dram = device.memory.dram
+    memory = re.match("[A-Z]+", dram.type) if dram is not None else None
+    kind = (memory.group().lower(),) if memory else ()
+    return (*kind, device.vendor.lower(), device.generation.lower(), device.id)
 
 
 def _in_files(name: str) -> tuple[tuple[str, float, str], ...]:

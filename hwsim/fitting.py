@@ -1,13 +1,14 @@
 """Fits coefficients to measured times: few, physical, in log space, with a robust loss.
 
-A coefficient is free for all devices, for one generation or for one device; a narrower one wins. Every
-(device, operator) weighs alike, however many rows it has, and every value is pulled gently to where it began.
+A coefficient is free for all devices, for a kind of memory, a vendor, a generation or one device; the
+narrowest wins. Every (device, operator) weighs alike, however many rows it has. A value is pulled gently to
+that of the next broader place, and to where it began where there is none.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,24 @@ from numpy.typing import NDArray
 from devices import Device, DeviceError
 from devices import device as find_device
 from hwsim.engines.demand import Array
+from hwsim.fitted import places_of
 from hwsim.measurements.predicting import answer, questions_of, usable_rows
 from hwsim.measurements.question import Question
 
 STEP = 0.01  # relative step of the finite differences
 SCALE = 0.2  # log error from which the loss grows like an absolute value
-PULL = 0.02  # weight of one e-fold away from where a value began
-FEWEST = 5  # rows of a device and operator that say something
+PULL, PULL_OWN = 0.03, 0.08  # weight of one e-fold away from where a value began, from a broader place's
+TOLERANCE = 1e-3  # relative gain below which a fit ends
+FEWEST = 2  # rows of a device and operator that say something
 AT_MOST_ONE = ("_efficiency", "_share", "overlap")
-AT_LEAST_ONE = ("cluster_sharing", "reduction_slowdown", "unaligned_traffic")
+AT_LEAST_ONE = (
+    *("cluster_sharing", "unaligned_traffic", "reduction_slowdown", "long_row_slowdown", "lookup_slowdown"),
+    "widening_slowdown",
+)
 # two sectors hold any unaligned one; beyond a cluster of sixteen blocks nothing is shared
 LARGEST = {"unaligned_traffic": 2.0, "cluster_sharing": 16.0}
 
-Key = tuple[str, str]  # coefficient; where: "" for all, a generation or a device id
+Key = tuple[str, str]  # coefficient; where: "" for all, or a place of `hwsim.fitted.places_of`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,7 @@ class Sample:
     """Measured rows of one device and operator, as positions in the question that they answer.
 
     Coefficients in `apart` are known not to touch it, so that a fit need not ask again when they change.
+    `weight` is how much more the sample counts than another, as the square of it.
     """
 
     device: Device
@@ -46,6 +53,7 @@ class Sample:
     at: NDArray[np.intp]
     measured_s: Array
     apart: frozenset[str] = frozenset()
+    weight: float = 1.0
 
 
 def samples_of(
@@ -55,7 +63,7 @@ def samples_of(
     rng: np.random.Generator,
     least_s: float = 0.0,
     ops: Callable[[str], bool] = lambda op: True,
-    skip: str = "",
+    weight: float = 1.0,
 ) -> Iterator[Sample]:
     """Up to `most` rows of every device and operator of a file, drawn of those of `least_s` or more."""
     for question, measured in questions_of(path):
@@ -66,17 +74,20 @@ def samples_of(
         except DeviceError:
             continue
         at = np.flatnonzero(usable_rows(question) & np.isfinite(measured) & (measured >= max(least_s, 1e-12)))
-        if device.id == skip or at.size < FEWEST:
+        if at.size < FEWEST:
             continue
         if at.size > most:
             at = np.sort(rng.choice(at, most, replace=False))
-        yield Sample(device=device, op=question.op, question=question, at=at, measured_s=measured[at])
+        yield Sample(
+            device=device, op=question.op, question=question, at=at, measured_s=measured[at], weight=weight
+        )
 
 
-def log_errors(sample: Sample, coefficients: Mapping[str, float]) -> Array:
-    """ln(predicted / measured) of every row of a sample."""
-    amounts, _ = answer(sample.question, sample.device, sample.at, coefficients)
-    return np.asarray(np.log(amounts[0] / sample.measured_s))
+def log_errors(sample: Sample, coefficients: Mapping[str, Any], times: int = 1) -> Array:
+    """ln(predicted / measured) of every row of a sample, `times` over where coefficients are arrays."""
+    at, measured = np.tile(sample.at, times), np.tile(sample.measured_s, times)
+    amounts, _ = answer(sample.question, sample.device, at, coefficients)
+    return np.asarray(np.log(amounts[0] / measured))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +98,10 @@ class Fitted:
     samples: Sequence[Sample]
 
     def of(self, device: Device) -> dict[str, float]:
-        """The values of a device: its own, else of its generation, else of all."""
-        found: dict[str, float] = {}
-        for place in ("", device.generation, device.id):
-            found |= {name: value for (name, where), value in self.values.items() if where == place}
-        return found
+        """The values of a device: of all, or of the narrowest place that it belongs to and that has one."""
+        names = {name for name, _ in self.values}
+        chosen = {name: narrowest(name, device, self.values) for name in sorted(names)}
+        return {name: self.values[key] for name, key in chosen.items() if key is not None}
 
     def errors(self, samples: Sequence[Sample] | None = None) -> dict[tuple[str, str], Array]:
         """Log errors by (device, op)."""
@@ -99,6 +109,88 @@ class Fitted:
         for one in self.samples if samples is None else samples:
             found.setdefault((one.device.id, one.op), []).append(log_errors(one, self.of(one.device)))
         return {key: np.concatenate(parts) for key, parts in found.items()}
+
+
+def narrowest(name: str, device: Device, keys: Container[Key], below: str | None = None) -> Key | None:
+    """The key of a coefficient for a device: of its narrowest place that has one, or of those broader than
+    `below`.
+    """
+    places = ("", *places_of(device))
+    if below is not None:
+        places = places[: places.index(below)]
+    return next(((name, place) for place in reversed(places) if (name, place) in keys), None)
+
+
+class _Problem:
+    """Weighted log errors of samples as a function of the logarithms of the keys, and their slopes."""
+
+    def __init__(
+        self, samples: Sequence[Sample], start: Mapping[Key, float], held: Mapping[Key, float]
+    ) -> None:
+        self.samples, self.keys = samples, list(start)
+        self._held = [
+            {k: v for k, v in Fitted(held, samples).of(one.device).items() if k not in one.apart}
+            for one in samples
+        ]
+        self.top = np.array([_top(name) for name, _ in self.keys])
+        self.bottom = np.array([_bottom(name) for name, _ in self.keys])
+        begin = np.log([start[key] for key in self.keys])
+        self.begin = np.clip(begin, self.bottom + 0.01, self.top - 0.01)
+        place = {key: index for index, key in enumerate(self.keys)}
+        self._uses = [
+            {name: place[key] for name in sorted({n for n, _ in self.keys} - one.apart)
+             if (key := narrowest(name, one.device, place)) is not None}
+            for one in samples
+        ]  # fmt: skip
+        self._parent = [self._broader(key, place) for key in self.keys]
+        self._touched: list[NDArray[np.bool_] | None] = [None] * len(samples)
+
+    def _broader(self, key: Key, place: Mapping[Key, int]) -> int | None:
+        """The next broader key of the same coefficient, which this one is pulled to."""
+        name, where = key
+        for one in self.samples:
+            if where and where in places_of(one.device):
+                found = narrowest(name, one.device, place, below=where)
+                return None if found is None else place[found]
+        return None
+
+    def _pulled(self, x: Array) -> Array:
+        target = [self.begin[i] if parent is None else x[parent] for i, parent in enumerate(self._parent)]
+        weight = np.where([parent is None for parent in self._parent], PULL, PULL_OWN)
+        return np.asarray(weight * (x - np.array(target)))
+
+    def residuals(self, x: Array) -> Array:
+        return np.concatenate([*(self._at(i, x[None])[0] for i in range(len(self.samples))), self._pulled(x)])
+
+    def slopes(self, x: Array) -> Array:
+        """Finite differences, those of a sample in one go; what a key does not touch at first is not tried
+        again.
+        """
+        steps = np.where(x + STEP > self.top, -STEP, STEP)
+        parts = []
+        for index, one in enumerate(self.samples):
+            touched = self._touched[index]
+            tried = sorted(set(self._uses[index].values())) if touched is None else np.flatnonzero(touched)
+            points = np.concatenate([x[None], x + np.diag(steps)[tried]])
+            errors = self._at(index, points)
+            found = np.zeros((one.at.size, x.size))
+            found[:, tried] = ((errors[1:] - errors[0]) / steps[tried, None]).T
+            if touched is None:
+                self._touched[index] = np.any(np.abs(found) > 1e-10, axis=0)
+            parts.append(found)
+        pulled = np.stack([self._pulled(x + step) - self._pulled(x) for step in np.diag(steps)], axis=1)
+        return np.concatenate([*parts, pulled / steps])
+
+    def _at(self, index: int, points: Array) -> Array:
+        """Weighted log errors of a sample at several settings of the keys [settings, keys]: one estimate."""
+        one, uses = self.samples[index], self._uses[index]
+        chosen: dict[str, Any] = dict(self._held[index])
+        for name, at in uses.items():
+            values = np.exp(points[:, at])
+            same = bool(np.all(values == values[0]))
+            chosen[name] = float(values[0]) if same else np.repeat(values, one.at.size)
+        errors = log_errors(one, chosen, times=len(points)).reshape(len(points), -1)
+        return np.asarray(errors * one.weight / np.sqrt(one.at.size))
 
 
 def fit(
@@ -111,32 +203,18 @@ def fit(
     """Robust least squares over log errors, from `start`, whose keys are free; `held` values are not."""
     from scipy.optimize import least_squares
 
-    keys = list(start)
-    top = np.array([_top(name) for name, _ in keys])
-    bottom = np.array([0.0 if name in AT_LEAST_ONE else -30.0 for name, _ in keys])
-    begin = np.clip(np.log([start[key] for key in keys]), bottom + 0.01, top - 0.01)
-    memory: dict[tuple[int, bytes], Array] = {}
-
-    def at(x: Array) -> Fitted:
-        free = {key: float(np.exp(v)) for key, v in zip(keys, x, strict=True)}
-        return Fitted({**(held or {}), **free}, samples)
-
-    def residuals(x: Array) -> Array:
-        made = at(x)
-        parts = []
-        for index, one in enumerate(samples):
-            chosen = {k: v for k, v in made.of(one.device).items() if k not in one.apart}
-            known = (index, np.array(list(chosen.values())).tobytes())
-            if known not in memory:
-                memory[known] = log_errors(one, chosen) / np.sqrt(one.at.size)
-            parts.append(memory[known])
-        return np.concatenate([*parts, PULL * (x - begin)])
-
+    problem = _Problem(samples, start, held or {})
     found = least_squares(
-        residuals, begin, loss="soft_l1", f_scale=SCALE / np.sqrt(200), bounds=(bottom, top), diff_step=STEP,
-        max_nfev=iterations, x_scale=0.3,
+        problem.residuals, problem.begin, jac=problem.slopes, loss="soft_l1", f_scale=SCALE / np.sqrt(200),
+        bounds=(problem.bottom, problem.top), max_nfev=iterations, x_scale=0.3, ftol=TOLERANCE,
     )  # fmt: skip
-    return at(found.x)
+    free = {key: float(np.exp(v)) for key, v in zip(problem.keys, found.x, strict=True)}
+    return Fitted({**(held or {}), **free}, samples)
+
+
+def _bottom(name: str) -> float:
+    """The logarithm of the smallest value a coefficient may take."""
+    return 0.0 if name in AT_LEAST_ONE else -30.0
 
 
 def _top(name: str) -> float:

@@ -19,13 +19,15 @@ from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamR
 from hwsim.engines.tiling import Tiling
 from hwsim.machine import Machine
 from hwsim.optable import NEVER, OpTable, Row
+from hwsim.pricing import combine
 from hwsim.stacked import Stacked
 from hwsim.traffic import Traffic
 
-REDUCTIONS = frozenset(
+SOFTMAX = frozenset(("softmax", "log_softmax"))
+COMBINED = frozenset(
     (
-        "norm", "rms_norm", "softmax", "log_softmax", "reduce", "norm_backward", "rms_norm_backward",
-        "softmax_backward", "log_softmax_backward", "loss",
+        "norm", "rms_norm", "reduce", "norm_backward", "rms_norm_backward", "softmax_backward",
+        "log_softmax_backward", "loss",
     )
 )  # fmt: skip
 # Larger blocks go back to the system when freed, smaller ones are used again: where glibc's threshold for
@@ -77,7 +79,11 @@ class Group:
             [[(row.write_bits[0] if row.write_bits else 0.0) / 8] for row in self._rows]
         )
         self._causal = np.array([[float(row.operator.attribute("mask") == "causal")] for row in self._rows])
-        self._reduces = np.array([[float(_reduces(row.operator))] for row in self._rows])
+        self._combined = np.array(
+            [[float(_member(row.operator, COMBINED) is not None)] for row in self._rows]
+        )
+        softmax = [_member(row.operator, SOFTMAX) for row in self._rows]
+        self._row = Stacked([one.dim("cols") if one is not None else number(0) for one in softmax])
         self._gathered = np.array([[float(_first(row.operator).kind == "conv")] for row in self._rows])
         self._loops = [_loops(row.operator) for row in self._rows]
         self._traffic = Traffic(table, self.rows)
@@ -96,18 +102,24 @@ class Group:
         slowdown = self._slowdown(machine.structure.coefficients)
         fresh_s = self._fresh_s(values, machine.structure.coefficients)
         dram = dram + demand.extra_dram
+        matrix_s = demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes)
+        c = machine.structure.coefficients
+        dram_s = dram / machine.dram_byte_per_s
+        if self.shape == "attention":
+            # the softmax of a tile hides only partly behind the next product; keys come in pages
+            compute = combine(matrix_s, vector_s, c.get("softmax_overlap", 0.0))
+            dram_s = dram_s / c.get("attention_stream_share", 1.0)
+        else:
+            compute = np.maximum(matrix_s, vector_s)
         candidates = Candidates(
-            compute=slowdown
-            * np.maximum(
-                np.maximum(demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes), vector_s),
-                demand.feed / machine.onchip_byte_per_s,
-            )
+            compute=slowdown * np.maximum(compute, demand.feed / machine.onchip_byte_per_s)
+            + demand.begun * machine.block_s
             + fresh_s,
             onchip_s=slowdown
             * np.maximum(demand.onchip / machine.onchip_byte_per_s, demand.busiest / machine.unit_byte_per_s),
             executed=demand.executed,
-            dram_s=dram / machine.dram_byte_per_s,
-            overlap=machine.structure.coefficients["overlap"],
+            dram_s=dram_s,
+            overlap=c["overlap"],
         )
         core_j = (
             flop * _per_row(machine.matrix_j_per_flop, self._dtypes)
@@ -162,7 +174,10 @@ class Group:
             return _repeated(demand, self._passes(values)), _visible_share(rows)
         run = self._run(values) * self._first_byte
         scattered = self._scattered(values) * self._first_byte
-        streams = StreamRows(moved_byte=moved, scattered_byte=scattered, run_byte=run, reduces=self._reduces)
+        streams = StreamRows(
+            moved_byte=moved, scattered_byte=scattered, run_byte=run, combined=self._combined,
+            row=self._row(values),
+        )  # fmt: skip
         return module.stream(streams, machine.structure), 1.0
 
     def _width(self, operand: int) -> Array:
@@ -187,7 +202,7 @@ class Group:
         heads, kv_heads, q_len, kv_len, head_dim, value_dim = self._sizes(values)
         return AttentionRows(
             heads=heads, kv_heads=kv_heads, q_len=q_len, kv_len=kv_len, head_dim=head_dim,
-            value_dim=value_dim, causal=self._causal, byte=self._second_byte,
+            value_dim=value_dim, causal=self._causal, byte=self._second_byte, query_byte=self._first_byte,
         )  # fmt: skip
 
 
@@ -234,7 +249,7 @@ def _repeated(demand: Demand, times: Array) -> Demand:
         return demand
     scaled = {
         name: getattr(demand, name) * times
-        for name in ("matrix", "executed", "onchip", "busiest", "extra_dram")
+        for name in ("matrix", "executed", "onchip", "busiest", "begun", "extra_dram")
     }
     return replace(demand, **scaled)
 
@@ -268,9 +283,9 @@ def _loops(operator: Operator) -> tuple[str, ...]:
     return tuple(f"{one}_slowdown" for one in (f"{name}_{form}" if form else name, operator.kind))
 
 
-def _reduces(operator: Operator) -> bool:
-    """Whether an operator, or a member of a fused one, combines the elements of a row."""
-    return any(one.kind in REDUCTIONS for one in operator.members or (operator,))
+def _member(operator: Operator, kinds: frozenset[str]) -> Operator | None:
+    """The operator itself, or the first member of a fused one, that is of some kinds."""
+    return next((one for one in operator.members or (operator,) if one.kind in kinds), None)
 
 
 def _visible_share(rows: AttentionRows) -> Array:

@@ -16,11 +16,13 @@ import numpy as np
 
 from devices import Device, Stack
 from devices.energy import addition_share
+from graphs.workload import dtype_bits
 from hwsim.engines.demand import Structure
 from hwsim.errors import HwsimError
 from hwsim.fitted import Coefficients
 from hwsim.network import Path
 
+NODE_NM = 7.0  # process at which core energy is the profile's times core_energy_scale
 MATRIX, VECTOR = "matrix", "vector"
 _PRICED_AS = {
     "int64": "fp32", "int32": "fp32", "int16": "fp32", "bool": "fp32", "uint8": "fp32",
@@ -33,8 +35,9 @@ _STRUCTURE = (
 )
 _OF_MACHINE = (
     *("matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s"),
-    *("unit_byte_per_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop", "special_j_per_op"),
-    *("addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w", "link_byte_per_s"),
+    *("unit_byte_per_s", "block_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop"),
+    *("special_j_per_op", "addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w"),
+    "link_byte_per_s",
     *("board_compute", "board_memory"),
 )
 
@@ -52,6 +55,7 @@ class Machine:
     dram_byte_per_s: Any
     onchip_byte_per_s: Any
     unit_byte_per_s: Any
+    block_s: Any
     capacity_byte: Any
     matrix_j_per_flop: Mapping[str, Any]
     vector_j_per_flop: Mapping[str, Any]
@@ -113,7 +117,7 @@ def build_machine(
         if used != dtype and dtype not in _PRICED_AS:
             substitutes[dtype] = used
         on_matrix = used in device.compute.matrix_flop_per_s
-        matrix[dtype] = peak * c["matrix_efficiency" if on_matrix else "lane_matrix_efficiency"]
+        matrix[dtype] = peak * c[_efficiency(c, used, on_matrix)]
         if not on_matrix:
             on_lanes.add(dtype)
         matrix_j[dtype] = (device.energy.matrix_j_per_flop if on_matrix else device.energy.vector_j_per_flop)[
@@ -130,6 +134,8 @@ def build_machine(
         raise HwsimError(f"device '{device.id}' gives no bandwidth for its memory; add memory.dram.bandwidth")
     chip_rate = onchip.bandwidth_byte_per_s if onchip is not None else None
     special = device.compute.special_op_per_s
+    node = device.process_nm if device.process_nm is not None else NODE_NM
+    core = c["core_energy_scale"] * (node / NODE_NM) ** c.values.get("node_exponent", 0.0)
     array = device.compute.array
     fastest = reduce(np.maximum, vector.values()) if vector else 1.0
     return Machine(
@@ -152,11 +158,12 @@ def build_machine(
         dram_byte_per_s=dram.bandwidth_byte_per_s * c["dram_efficiency"],
         onchip_byte_per_s=chip_rate * c["onchip_efficiency"] if chip_rate is not None else np.inf,
         unit_byte_per_s=device.compute.clock_hz * c.values.get("unit_byte_per_clock", np.inf),
+        block_s=c.values.get("block_begin_cycle", 0.0) / device.compute.clock_hz,
         capacity_byte=dram.capacity_byte,
-        matrix_j_per_flop={d: j * c["core_energy_scale"] for d, j in matrix_j.items()},
-        vector_j_per_flop={d: j * c["core_energy_scale"] for d, j in vector_j.items()},
-        addition_j_per_op={d: j * c["core_energy_scale"] for d, j in addition_j.items()},
-        special_j_per_op=device.energy.special_j_per_op * c["core_energy_scale"],
+        matrix_j_per_flop={d: j * core for d, j in matrix_j.items()},
+        vector_j_per_flop={d: j * core for d, j in vector_j.items()},
+        addition_j_per_op={d: j * core for d, j in addition_j.items()},
+        special_j_per_op=device.energy.special_j_per_op * core,
         dram_j_per_byte=_given(dram.energy_j_per_byte, 0.0),
         onchip_j_per_byte=_given(onchip.energy_j_per_byte if onchip is not None else None, 0.0),
         static_w=device.energy.static_w,
@@ -172,6 +179,18 @@ def build_machine(
             for axis, path in (paths or {}).items()
             for index, level in enumerate(path)
         },
+    )
+
+
+def _efficiency(c: Coefficients, dtype: str, on_matrix: bool) -> str:
+    """Which coefficient says what share of its peak a dtype reaches."""
+    narrow = on_matrix and dtype_bits(dtype) <= 8 and "narrow_matrix_efficiency" in c.values
+    return (
+        "narrow_matrix_efficiency"
+        if narrow
+        else "matrix_efficiency"
+        if on_matrix
+        else "lane_matrix_efficiency"
     )
 
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import hwsim
+from benchmarks.validation_page import unfitted
 from devices import device, stack
 from graphs import kernels
 from hwsim.fitted import coefficients_for
 from hwsim.fitting import log_errors, spread_of
-from hwsim.fitting_gpus import SHARED, SOURCES, Source, draw, fit_gpus, write
+from hwsim.fitting_gpus import FREE, SOURCES, Source, draw, fit_gpus, fitted_rows, without, write
 from hwsim.measurements.gemm import REPLAY
+from hwsim.measurements.predicting import predict
 
 GEMMS = (Source(file="gemm.csv", ops=lambda op: True, rows=40, least_s=0.0),)
 NAMES = {"a100-80gb-sxm": "NVIDIA A100-SXM4-80GB", "h200-sxm": "NVIDIA H200"}
@@ -45,7 +47,7 @@ def test_a_fit_finds_the_coefficients_that_made_the_measurements(tmp_path: Path)
 
 
 def test_a_device_left_out_has_no_row_in_the_fit(tmp_path: Path) -> None:
-    samples = draw(measured(tmp_path, {}), GEMMS, skip="h200-sxm")
+    samples = without(draw(measured(tmp_path, {}), GEMMS), "h200-sxm")
     assert {sample.device.id for sample in samples} == {"a100-80gb-sxm"}
 
 
@@ -65,7 +67,7 @@ def test_written_files_carry_value_source_and_residual(tmp_path: Path) -> None:
 
 
 def test_every_fitted_coefficient_is_one_of_the_engine() -> None:
-    assert set(SHARED) <= set(coefficients_for(device("a100-80gb-sxm")).values)
+    assert set(FREE) <= set(coefficients_for(device("a100-80gb-sxm")).values)
 
 
 def test_shipped_coefficients_hold_a_fresh_sample(shared_folder: Path) -> None:
@@ -74,3 +76,24 @@ def test_shipped_coefficients_hold_a_fresh_sample(shared_folder: Path) -> None:
     samples = draw(shared_folder / "measurements", gemm, seed=7)
     errors = np.concatenate([log_errors(sample, {}) for sample in samples])
     assert np.median(np.abs(np.expm1(errors))) < 0.25
+
+
+def test_rows_of_the_fit_are_known_and_are_none_of_those_drawn_beside_them(shared_folder: Path) -> None:
+    """Every whole-model row is fitted, so none is reported; of kernels the rows left are the most."""
+    folder = shared_folder / "measurements"
+    made = predict(folder / "neusight/e2e_fp32.csv")
+    fitted = fitted_rows(folder, "neusight/e2e_fp32.csv")
+    assert {row for row, op in enumerate(made.ops) if op.endswith(" inf")} == fitted
+    reported = [line for line in unfitted("neusight/e2e_fp32.csv", made, fitted, 0.0) if " inf " in line]
+    assert reported == []
+
+
+def test_a_coefficient_of_a_generation_is_pulled_to_that_of_all(tmp_path: Path) -> None:
+    """One device made the measurements faster than the other: its generation moves, the other one stays."""
+    samples = draw(measured(tmp_path, {"kernel_ramp_s": 9e-6}), GEMMS)
+    only = [one for one in samples if one.device.id == "h200-sxm"]
+    made = fit_gpus(only, iterations=8)
+    assert ("kernel_ramp_s", "hopper") in made.values
+    assert ("kernel_ramp_s", "ampere") not in made.values
+    assert made.of(device("h100-sxm"))["kernel_ramp_s"] == made.values["kernel_ramp_s", "hopper"]
+    assert made.of(device("l4"))["kernel_ramp_s"] == made.values["kernel_ramp_s", ""]

@@ -82,6 +82,10 @@ IDEAL = {
     "board_memory_scale": 1.0, "fill_share": 1.0,
     "query_half_rows": 0.0, "key_half_columns": 0.0, "score_flop": 0.0,
     "row_start_byte": 0.0, "fresh_page_s_per_byte": 0.0,
+    "long_row_slowdown": 1.0, "lookup_slowdown": 1.0,
+    "narrow_matrix_efficiency": 1.0, "narrow_attention_share": 1.0, "widening_slowdown": 1.0,
+    "softmax_overlap": 0.0, "block_begin_cycle": 0.0, "node_exponent": 0.0,
+    "attention_stream_share": 1.0, "batched_lane_tile": 1.0,
 }  # fmt: skip
 NO_SOFTWARE = Stack(
     id="none", dispatch_s=0.0, launch_s=0.0, graph_capture=True, passes=(), attention_kernel="flash",

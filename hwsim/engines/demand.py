@@ -39,7 +39,8 @@ class GemmRows:
 class AttentionRows:
     """`heads` q x kv attentions over `kv_heads` distinct key/value sets (batch included), each [R, U].
 
-    `causal` [R, 1] is 1 where query i sees keys up to kv_len - q_len + i.
+    `causal` [R, 1] is 1 where query i sees keys up to kv_len - q_len + i; `byte` is of a key element,
+    `query_byte` of a query element.
     """
 
     heads: Array
@@ -50,19 +51,22 @@ class AttentionRows:
     value_dim: Array
     causal: Array
     byte: Array
+    query_byte: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRows:
     """Work that streams, [R, U]: bytes moved, those of them read in scattered runs, the bytes of one run.
 
-    `reduces` [R, 1] is 1 for norms, softmax and other work that combines the elements of a row.
+    `combined` [R, 1] is 1 for norms and other work that combines the elements of a row; `row` [R, U] are the
+    elements of a row of softmax, 0 elsewhere.
     """
 
     moved_byte: Array
     scattered_byte: Array
     run_byte: Array
-    reduces: Array = field(default_factory=lambda: np.zeros((1, 1)))
+    combined: Array = field(default_factory=lambda: np.zeros((1, 1)))
+    row: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +76,9 @@ class Demand:
 
     `matrix`: FLOP at nominal peak the matrix unit is busy for (waves, padding and tile efficiency included);
     `executed`: FLOP truly executed; `onchip`: bytes through the shared on-chip level; `busiest`: bytes
-    through the unit with the most of them; `feed`: bytes between buffer and arrays while these compute.
-    `extra_dram` [R, U] are DRAM bytes beyond the operands themselves,
+    through the unit with the most of them; `begun`: blocks that unit begins one after the other, beyond what
+    `matrix` holds; `feed`: bytes between buffer and arrays while these compute. `extra_dram` [R, U] are DRAM
+    bytes beyond the operands themselves,
     the same for every candidate: else a faster DRAM could invite a candidate that spends more energy, and
     throttling slow it down.
     """
@@ -86,6 +91,7 @@ class Demand:
     labels: tuple[str, ...]
     feed: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
     tiling: Tiling | None = None  # under the buffer, the same for every candidate
+    begun: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,12 +27,18 @@ NEVER = 1e-6  # efficiency of a tile that the units of a row have no kernel for
 ALIGNED_BYTE = 16.0  # vector loads need rows that begin at multiples of it
 QUERY_TILES = (128, 64, 16)
 KV_STEP = 128
+NARROW_BYTE = 2.0  # elements below it are of 8 bits or fewer
 KV_SPLITS = (1, 2, 4, 8, 16, 32, 64)
+DECODED = 8.0  # queries per sequence up to which kernels pack the heads of a group into one tile
+ROW_OF_A_WARP = 1024.0  # elements of a softmax row up to which one warp keeps it in registers (torch)
 STREAM_BLOCK = 8192.0  # bytes a block of a streaming kernel handles: 256 threads x two 16 B accesses
 
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
-    """Waves x tile time: ragged edges are padded work, small tiles reuse less, split-K adds partial sums."""
+    """Waves x tile time: ragged edges are padded work, small tiles reuse less, split-K adds partial sums.
+
+    Batched products on lanes find few kernels in a library: whole tiles of a least size, K in one piece.
+    """
     lanes = rows.on_lanes > 0
     grid = [(*tile, split) for tile in TILES for split in SPLITS] if not np.all(lanes) else []
     matrix_grid = len(grid)
@@ -49,6 +55,7 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
     efficiency = reuse / (reuse + half_reuse) * depth / (depth + prologue)
     aligned = _aligned(rows)
     efficiency = efficiency * np.where(aligned, 1.0, c["unaligned_share"])
+    efficiency = efficiency / np.where(rows.right_byte < rows.left_byte, c["widening_slowdown"], 1.0)
     byte_per_tile = depth * (
         np.minimum(tm, rows.m) * rows.left_byte + np.minimum(tn, rows.n) * rows.right_byte
     )
@@ -56,6 +63,8 @@ def gemm(rows: GemmRows, machine: Structure) -> Demand:
     results = rows.b * rows.m * rows.n
     partial = np.where(split > 1, 2 * 4 * split * results, 0.0)  # fp32 partial sums written and read in L2
     suits = (np.arange(len(grid)) >= matrix_grid)[:, None, None] == lanes
+    shipped = (tm * tn >= c["batched_lane_tile"]) & (split == 1)
+    suits = suits & (shipped | ~lanes | (rows.b <= 1))
     efficiency = np.where(suits, efficiency, NEVER)
     return Demand(
         matrix=np.ceil(tiles / machine.units) * machine.units * flop_per_tile / efficiency,
@@ -74,37 +83,44 @@ def _aligned(rows: GemmRows) -> Array:
 
 
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
-    """Flash attention: heads that share keys are packed into tiles, a block each; split-KV adds blocks.
+    """Flash attention: a block per tile of queries; split-KV adds blocks, and a pass that joins them.
 
-    Stream-K (LeanAttention) has no such grid: the key steps of all tiles stand in one line, dealt evenly to
-    two blocks a unit, which leave partial results where a tile goes over from one to the next.
+    Decode kernels pack the heads that share keys into one tile, prefill kernels give each head its own.
+    Keys stored narrower than queries are widened on the way, which slows every block. Stream-K
+    has no such grid: the key steps of all tiles stand in one line, dealt evenly to two blocks a unit; these
+    leave partial results (LeanAttention) where a tile goes over from one to the next.
     """
     streams = machine.attention_kernel == "stream_k"
     splits = KV_SPLITS if machine.attention_kernel == "flash_split_kv" else (1,)
     split = np.array(splits, dtype=np.float64)[:, None, None]
     c = machine.coefficients
     group = rows.heads / rows.kv_heads
-    packed = rows.q_len * group
+    packed = rows.q_len * np.where(rows.q_len <= DECODED, group, 1.0)
     tile = np.select([packed <= size for size in QUERY_TILES[::-1]], QUERY_TILES[::-1], QUERY_TILES[0])
-    steps = np.ceil(visible_keys(rows, tile / group) / split / KV_STEP)
+    steps = np.ceil(visible_keys(rows, tile * rows.q_len / packed) / split / KV_STEP)
     width = rows.head_dim + rows.value_dim
     flop_per_tile = 2.0 * tile * steps * KV_STEP * width
-    tiles = rows.kv_heads * np.ceil(packed / tile) * split
+    tiles = rows.heads * rows.q_len / packed * np.ceil(packed / tile) * split
     efficiency = c["attention_efficiency"] * tile / (tile + c["query_half_tile"])
-    byte_per_tile = steps * KV_STEP * width * rows.byte
+    efficiency = efficiency * np.where(rows.query_byte < NARROW_BYTE, c["narrow_attention_share"], 1.0)
+    widened = np.where(rows.byte < rows.query_byte, c["widening_slowdown"], 1.0)
+    byte_per_tile = steps * KV_STEP * width * rows.byte * widened
     partial = np.where(split > 1, 2 * 4 * split * rows.heads * rows.q_len * rows.value_dim, 0.0)
     waves, most = np.ceil(tiles / machine.units), np.maximum(1.0, tiles / machine.units)
+    begun = waves + (split > 1)
     if streams:
         waves = most = np.ceil(tiles * steps / machine.units) / steps
         blocks = np.minimum(2.0 * machine.units, tiles * steps)
+        begun = np.ceil(blocks / machine.units)
         partial = 2 * 4 * blocks * np.minimum(tile, packed) * rows.value_dim
     return Demand(
-        matrix=waves * machine.units * flop_per_tile / efficiency,
+        matrix=waves * machine.units * flop_per_tile / efficiency * widened,
         executed=tiles * flop_per_tile,
         onchip=tiles * byte_per_tile + partial + 2 * rows.heads * rows.q_len * width * rows.byte,
         busiest=most * byte_per_tile,
         extra_dram=np.zeros((1, 1)),
         labels=("stream-K",) if streams else tuple(f"split-KV {s}" if s > 1 else "one pass" for s in splits),
+        begun=begun,
     )
 
 
@@ -115,16 +131,23 @@ def visible_keys(rows: AttentionRows, tile: Array | float) -> Array:
 
 
 def stream(rows: StreamRows, machine: Structure) -> Demand:
-    """Streaming kernels: too few bytes to fill the SMs; a gather fetches whole sectors."""
+    """Streaming kernels: too few bytes to fill the SMs; a gather fetches whole sectors.
+
+    Whoever combines a row waits for it: an SM then takes longer for a byte. A softmax row that a warp can
+    hold passes at the speed of a copy, a longer one is read again by a whole block.
+    """
     wasted = wasted_byte(rows, machine.coefficients["gather_granule_byte"])
     fetched = rows.moved_byte + wasted
     zero = np.zeros((1, 1, 1))
+    c = machine.coefficients
+    slower = np.where(rows.row > ROW_OF_A_WARP, c["long_row_slowdown"], 1.0)
+    slower = slower * np.where(rows.combined > 0, c["reduction_slowdown"], 1.0)
+    slower = slower * np.where(rows.scattered_byte > 0, c["lookup_slowdown"], 1.0)
     return Demand(
         matrix=zero,
         executed=zero,
         onchip=fetched[None],
-        busiest=busiest_byte(fetched, STREAM_BLOCK, machine.units)[None]
-        * np.where(rows.reduces > 0, machine.coefficients["reduction_slowdown"], 1.0),
+        busiest=(busiest_byte(fetched, STREAM_BLOCK, machine.units) * slower)[None],
         extra_dram=wasted,
         labels=("stream",),
     )

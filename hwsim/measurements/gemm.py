@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,9 @@ REPLAY = Protocol(
     timing="graph replay", statistic="mean", warm=True, added_s=2.5e-6,
     source="kernel tables: CUDA graph replays; an empty kernel shows 2 to 3 us, from memory, unverified",
 )  # fmt: skip
+# The source's own readme calls these rows a slow fallback; whatever the size they take about this much longer
+# than the kernels of other engines (middle of seven devices, 54 to 530 us apart by device).
+FALLBACK = replace(REPLAY, added_s=180e-6, source=f"{REPLAY.source}; fp8 by blocks in vLLM 0.24 falls back")
 # op name -> (our operator, inputs of m x n elements)
 VECTOR = {
     "softmax": ("softmax", 1), "layernorm": ("norm", 1), "gelu": ("gelu", 1), "add": ("add", 2),
@@ -25,20 +29,36 @@ VECTOR = {
     "rms_norm": ("rms_norm", 1), "silu": ("silu", 1), "relu": ("relu", 1), "tanh": ("tanh", 1),
 }  # fmt: skip
 PRODUCTS = ("", "matmul", "gemm", "mm", "linear")
-WEIGHT_ONLY = {"int8_wo": "int8", "int4_wo": "int4:g128", "q8_0": "int8:g32", "q4_0": "int4:g32"}
+WEIGHT_ONLY = {
+    "fp8_wo": "fp8",
+    "int8_wo": "int8",
+    "int4_wo": "int4:g128",
+    "q8_0": "int8:g32",
+    "q4_0": "int4:g32",
+}
+# Passes over the bf16 activations inside the timed region, for dtypes whose activations are quantised on the
+# fly. From the tables themselves: products too small to take time of their own cost that much more than bf16
+# ones. TensorRT-LLM's fp8 looks for the largest value in a pass of its own.
+QUANTISING = {"fp8": 1, "fp8_block": 1, "nvfp4": 1, "sq": 1, "int8_wo": 1, "int4_wo": 1}
+WIDENING = ("Intel Arc Pro B60",)  # no fp8 units: its products widen fp8 weights to 16 bits
 NARROW = ("fp8", "fp4", "int8")  # their products leave in bf16
 
 
 def questions(table: Table) -> Iterator[Answerable]:
     """One question per device, operator and dtype."""
     m, n, k = (table.number(name) for name in ("m", "n", "k"))
-    for (device, op, dtype), rows in table.groups("device", "op", "dtype").items():
+    for (device, op, dtype, engine), rows in table.groups("device", "op", "dtype", "framework").items():
         label = f"gemm {dtype}" if op.lower() in PRODUCTS else op
         if not device:
             yield Refusal(rows, "no device is named", label)
             continue
         product = k[rows] > 0
-        yield from products(device, label, dtype, rows[product], (m, n, k), REPLAY)
+        if device in WIDENING and dtype.lower() == "fp8":
+            dtype = "fp8_wo"
+        passes = QUANTISING.get(dtype.lower(), 0) + (engine == "trtllm" and dtype.lower() == "fp8")
+        slow = engine == "vllm" and dtype.lower() == "fp8_block"
+        protocol = FALLBACK if slow else REPLAY
+        yield from products(device, label, dtype, rows[product], (m, n, k), protocol, passes=passes)
         yield from _vector(device, op, dtype, rows[~product], m, n)
 
 
@@ -49,8 +69,10 @@ def products(
     rows: Rows,
     sizes: tuple[np.ndarray, np.ndarray, np.ndarray],
     protocol: Protocol,
+    *,
+    passes: int = 0,
 ) -> Iterator[Answerable]:
-    """Plain products of some rows."""
+    """Plain products of some rows; `passes` over the activations quantise them first."""
     if not rows.size:
         return
     graph = product_graph(dtype)
@@ -58,9 +80,12 @@ def products(
         yield Refusal(rows, f"dtype {dtype!r} is unknown", label)
         return
     given = {name: size[rows] for name, size in zip("mnk", sizes, strict=True)}
-    yield Question(
-        rows=rows, device=device, op=label, parts=(Part(graph=graph, sizes=given),), protocol=protocol
-    )
+    parts = [Part(graph=graph, sizes=given)]
+    if passes:
+        narrow = dtype_name(dtype) or "bf16"
+        read = {"rows": given["m"], "cols": given["k"]}
+        parts.append(Part(graph=kernels.quantise("bf16", narrow), sizes=read, repeats=float(passes)))
+    yield Question(rows=rows, device=device, op=label, parts=tuple(parts), protocol=protocol)
 
 
 def product_graph(dtype: str) -> OperatorGraph | None:

@@ -7,6 +7,7 @@ the rank with the most tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,21 @@ def questions(table: Table) -> Iterator[Answerable]:
             "hidden": numbers["hidden_size"][rows],
             "inter": numbers["inter_size"][rows] / split[rows],
         }
-        part = Part(graph=graph, sizes=sizes)
-        yield Question(rows=rows, device=device, op=label, parts=(part,), protocol=REPLAY)
+        parts = (Part(graph=graph, sizes=sizes), *_routing({k: v[rows] for k, v in numbers.items()}, sizes))
+        yield Question(rows=rows, device=device, op=label, parts=parts, protocol=REPLAY)
+
+
+def _routing(numbers: Mapping[str, NDArray[np.float64]], sizes: Mapping[str, Any]) -> Iterator[Part]:
+    """The kernels round the products: choosing experts, gathering their rows, adding up their results."""
+    rows, hidden = numbers["num_tokens"], numbers["hidden_size"]
+    routed = sizes["active"] * sizes["tokens"]
+    passes = (
+        (rows * numbers["num_experts"], rows * numbers["topk"]),
+        (rows * hidden, routed * hidden),
+        (routed * hidden, rows * hidden),
+    )
+    for read, written in passes:
+        yield Part(graph=kernels.stream("bf16"), sizes={"read": read, "written": written})
 
 
 def _groups(table: Table, where: NDArray[np.bool_]) -> Iterable[tuple[tuple[str, ...], Rows]]:

@@ -237,7 +237,7 @@ def _price(
 
 
 def answer(
-    question: Question, machine: Device | Cluster, at: Rows, coefficients: Mapping[str, float] | None = None
+    question: Question, machine: Device | Cluster, at: Rows, coefficients: Mapping[str, Any] | None = None
 ) -> tuple[Array, set[str]]:
     """Seconds with interval and joules, [4, rows], of the rows at some positions; and what they rest on.
 

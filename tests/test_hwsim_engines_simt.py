@@ -1,0 +1,110 @@
+"""What GPU kernels do beyond tiles and bytes: softmax rows, library menus, blocks that begin, narrow keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwsim
+from devices import stack
+from graphs import kernels
+from graphs.ir import OperatorGraph
+from hwsim.estimating import Z80
+from hwsim.fitted import coefficients_for, places_of
+from hwsim.measurements.predicting import questions_of
+from hwsim.result import Estimate
+from tests.toys import attention_graph
+from tests.toys import toy as toy_device
+
+
+def kernel_s(
+    graph: OperatorGraph, device: Any, changes: dict[str, float] | None = None, **sizes: float
+) -> float:
+    """Seconds of one kernel with some coefficients changed."""
+    overrides = {f"coefficient.{name}": value for name, value in (changes or {}).items()}
+    found = hwsim.estimate(graph, device, stack=stack("kernel"), overrides=overrides, **sizes)
+    assert isinstance(found, Estimate)
+    return float(found.latency_s)
+
+
+@pytest.mark.parametrize(("slowdown", "least", "most"), [(1.0, 1.0, 1.01), (100.0, 2.0, 200.0)])
+def test_a_softmax_row_that_no_warp_holds_is_read_again(slowdown: float, least: float, most: float) -> None:
+    graph, changes = kernels.elementwise("softmax", "fp32", 1), {"long_row_slowdown": slowdown}
+    short, long = (kernel_s(graph, "v100-pcie-32gb", changes, rows=65536, cols=c) for c in (1024, 1025))
+    assert least <= long / short <= most
+
+
+def test_a_batch_of_small_products_on_lanes_pays_for_whole_tiles() -> None:
+    """The only kernel of the library works on 128 x 128 results; a single product has smaller ones."""
+    batched, single = kernels.gemm("fp32", batched=True), kernels.gemm("fp32")
+    changes = {"batched_lane_tile": 16384.0}
+    small, large = (
+        kernel_s(batched, "a100-40gb-pcie", changes, b=864, m=side, n=side, k=4096) for side in (16, 128)
+    )
+    assert small > 0.7 * large
+    assert kernel_s(single, "a100-40gb-pcie", changes, m=16, n=16, k=4096) < 0.2 * small
+
+
+def test_decoding_packs_the_heads_of_a_group_and_prefill_does_not(tmp_path: Path) -> None:
+    """10 units, 10 sequences: a block for 8 heads that decode, 8 blocks for heads that prefill."""
+    device = toy_device(tmp_path, "simt")
+    changes = {"block_begin_cycle": 1e12, "kernel_ramp_s": 0.0}
+    times = [
+        kernel_s(attention_graph(), device, changes, batch=10, sets=1, group=8, q=q, k=64, d=64)
+        for q in (1, 9)
+    ]
+    assert times[1] / times[0] == pytest.approx(8.0, rel=0.01)
+
+
+def test_keys_stored_narrower_than_queries_slow_the_main_loop() -> None:
+    sizes = {
+        "batch": 8.0,
+        "heads": 32.0,
+        "kv_heads": 32.0,
+        "q_len": 2048.0,
+        "kv_len": 2048.0,
+        "head_dim": 128.0,
+    }
+    graph = kernels.attention("bf16", "fp8")
+    plain, slow = (kernel_s(graph, "h100-sxm", {"widening_slowdown": v}, **sizes) for v in (1.0, 3.0))
+    assert slow / plain == pytest.approx(3.0, rel=0.15)
+
+
+def test_coefficients_go_from_a_kind_of_memory_to_a_device() -> None:
+    assert places_of(hwsim.device("l4")) == ("gddr", "nvidia", "ada", "l4")
+    assert places_of(hwsim.device("mi210")) == ("hbm", "amd", "cdna2", "mi210")
+
+
+def test_the_interval_of_a_kernel_is_that_of_its_kind() -> None:
+    c = coefficients_for(hwsim.device("h100-sxm"))
+    for graph, kind, sizes in (
+        (kernels.gemm("bf16"), "gemm", {"m": 4096, "n": 4096, "k": 4096}),
+        (kernels.elementwise("add", "bf16", 2), "stream", {"rows": 4096, "cols": 4096}),
+    ):
+        found = hwsim.estimate(graph, "h100-sxm", **sizes)
+        assert isinstance(found, Estimate)
+        expected = Z80 * np.hypot(c["log_sigma"], c[f"{kind}_log_sigma"])
+        assert found.log_spread == pytest.approx(expected)
+
+
+def test_products_whose_activations_are_quantised_on_the_fly_pay_for_it(tmp_path: Path) -> None:
+    lines = ["device,framework,dtype,m,n,k,latency_us"]
+    lines += [
+        f"NVIDIA H200,{engine},{dtype},512,512,512,9"
+        for engine in ("vllm", "trtllm")
+        for dtype in ("fp8", "bfloat16")
+    ]
+    (tmp_path / "gemm.csv").write_text("\n".join(lines) + "\n")
+    found = {
+        q.op + str(int(q.rows[0])): [part.repeats for part in q.parts]
+        for q, _ in questions_of(tmp_path / "gemm.csv")
+    }
+    assert found == {
+        "gemm fp80": [1.0, 1.0],
+        "gemm bfloat161": [1.0],
+        "gemm fp82": [1.0, 2.0],
+        "gemm bfloat163": [1.0],
+    }
