@@ -60,6 +60,10 @@ def join(parts: Sequence[Totals], counts: Sequence[int], parallel: Parallel) -> 
             name: _pick(_stacked(parts, lambda t, n=name: t.memory[n]), full)  # type: ignore[misc]
             for name in parts[0].memory
         },
+        "kind_s": {
+            name: _pick(_stacked(parts, lambda t, n=name: t.kind_s[n]), slowest)  # type: ignore[misc]
+            for name in parts[0].kind_s
+        },
     }
     assert values.keys() == {field.name for field in fields(Totals)}
     return Whole(totals=Totals(**values), bubble_s=bubble, slowest=slowest)  # type: ignore[arg-type]
