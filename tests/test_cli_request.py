@@ -46,7 +46,7 @@ def test_one_device_is_a_panel_and_warnings_go_to_stderr() -> None:
     [
         (
             ["bert-base", "--generate", "4"],
-            "error: bert-base has no phase 'prefill'; it has forward; a whole",
+            "error: bert-base has no phase 'prefill'; it has forward, train; a whole",
         ),
         (["gpt2", "--generate", "0"], "error: Invalid value for '--generate'"),
         (["gpt2", "--generate", "600", "--seq", "600"], "error: 600 tokens after 600 are too many: "),

@@ -98,6 +98,7 @@ VIEWS: dict[str, Callable[[Tensor], Any]] = {
     "_reshape_alias": lambda x: torch.ops.aten._reshape_alias(x, [24], [1]),
     "alias": torch.ops.aten.alias,
     "as_strided": lambda x: x.as_strided((2, 3), (3, 1)),
+    "as_strided_": lambda x: x.as_strided_((2, 3), (3, 1)),
     "chunk": lambda x: x.chunk(2),
     "detach": torch.ops.aten.detach,
     "detach_": lambda x: x.detach_(),

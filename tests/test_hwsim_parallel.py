@@ -120,6 +120,7 @@ def test_the_bubble_of_a_pipeline_of_equal_stages_is_its_closed_form(micro_batch
         latency_s=one * micro_batches, compute_s=one * micro_batches, memory_s=zero, overhead_s=zero,
         communication_s=zero, power_s=zero, once_s=zero, clock=one, energy={"static": one}, energy_kept=one,
         flops=one, flops_executed=one, dram_bytes=one, onchip_bytes=one, memory={"weights": one},
+        kind_s={"gemm": one},
     )  # fmt: skip
     for schedule, interleave in (("gpipe", 1), ("1f1b", 1), ("interleaved", 2)):
         layout = Parallel(pp=4, micro_batches=micro_batches, schedule=schedule, interleave=interleave)  # type: ignore[arg-type]

@@ -158,7 +158,11 @@ def test_what_a_single_token_has_not_is_null() -> None:
 @pytest.mark.parametrize(
     ("model", "changes", "message"),
     [
-        ("bert-base", {}, "bert-base has no phase 'prefill'; it has forward; a whole request needs prefill"),
+        (
+            "bert-base",
+            {},
+            "bert-base has no phase 'prefill'; it has forward, train; a whole request needs prefill",
+        ),
         ("gpt2", {"prompt": 1000, "generate": 100}, "100 tokens after 1000 are too many: .*limit of 1024"),
         ("gpt2", {"prompt": 2000}, "seq=2000 is above gpt2's limit of 1024"),
         ("gpt2", {"generate": 0}, "generate=0 is not possible; give a whole number of at least 1"),
