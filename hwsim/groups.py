@@ -94,7 +94,7 @@ class Group:
         dram, moved, first = self._traffic.bytes(values, machine)
         vector = self._vector(values)
         special = self._special(values)
-        demand, arithmetic = self._demand(values, machine, dram, moved)
+        demand, arithmetic = self._demand(values, machine, moved)
         flop, vector, special = self._executed(values) * arithmetic, vector * arithmetic, special * arithmetic
         vector_s = (
             vector / _per_row(machine.vector_flop_per_s, self._dtypes) + special / machine.special_op_per_s
@@ -159,15 +159,11 @@ class Group:
         byte = [elements(values) * width for elements, width in self._results]
         return sum((np.where(one >= KEPT_BYTE, one, 0.0) for one in byte), start=np.zeros((1, 1))) * cost
 
-    def _demand(
-        self, values: Environment, machine: Machine, dram: Array, moved: Array
-    ) -> tuple[Demand, Array | float]:
+    def _demand(self, values: Environment, machine: Machine, moved: Array) -> tuple[Demand, Array | float]:
         """What the engine's candidates ask, and the share of the arithmetic that none of them can skip."""
         module = engine(machine.device.engine)
         if self.shape == "gemm":
-            return module.gemm(
-                self._gemm_rows(values, machine, dram / np.maximum(moved, 1.0)), machine.structure
-            ), 1.0
+            return module.gemm(self._gemm_rows(values, machine), machine.structure), 1.0
         if self.shape == "attention":
             rows = self._attention_rows(values)
             demand = module.attention(rows, machine.structure)
@@ -189,8 +185,10 @@ class Group:
     def _sizes(self, values: Environment) -> list[Array]:
         return [sizes(values) for sizes in self._dims.values()]
 
-    def _gemm_rows(self, values: Environment, machine: Machine, missed: Array) -> GemmRows:
+    def _gemm_rows(self, values: Environment, machine: Machine) -> GemmRows:
         b, m, n, k = self._sizes(values)
+        waits = "row_start_byte" in machine.structure.coefficients
+        missed = self._traffic.second_missed(values, machine) if waits else np.ones((1, 1))
         return GemmRows(
             b=b, m=m, n=n, k=k,
             left_byte=self._first_byte, right_byte=self._second_byte, out_byte=self._out_byte,

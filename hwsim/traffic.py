@@ -59,6 +59,8 @@ class Traffic:
         self._class = np.array(
             [classes.index(c) if c != NEVER else len(classes) for _, c in pairs], dtype=np.intp
         )
+        second = [(*table.rows[i].read_classes, NEVER, NEVER)[1] for i in rows]
+        self._second = np.array([classes.index(c) if c in classes else len(classes) for c in second])
         # the same by size alone: all bytes, and those that no cache saves
         self._moved, self._first = np.zeros((2, len(rows), len(used)))
         np.add.at(self._moved.T, self._size, self._weights.T)
@@ -88,6 +90,20 @@ class Traffic:
             missed = elements[self._size[split.by_class]] * missing[place]
             dram = dram + _product(self._weights[:, split.by_class], missed)
         return dram, moved, np.einsum("rs,s->r", self._first, elements.min(axis=1))
+
+    def second_missed(self, values: Environment, machine: Machine) -> Array:
+        """Share of each row's second operand that no cache holds, [rows, points or 1].
+
+        Of that operand alone: the share of all bytes would fall as others grow that the cache holds.
+        """
+        c = machine.structure.coefficients
+        cache = (machine.structure.onchip_byte, c["cache_reuse_low"], c["cache_reuse_high"])
+        used, place = np.unique(self._second, return_inverse=True)
+        reused = used[used < len(self._forms)]
+        missed = miss_fraction(_product(self._forms[reused], self._sizes(values)), *cache)
+        if reused.size < used.size:  # the last serves NEVER
+            missed = np.concatenate([missed, np.ones((1, missed.shape[1]))])
+        return np.asarray(missed[place])
 
     def _split(self, values: Environment, cache_varies: bool) -> _Split:
         varies = np.array(

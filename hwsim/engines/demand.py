@@ -20,7 +20,7 @@ class GemmRows:
 
     `on_lanes` [R, 1] is 1 where the dtype has no matrix unit and ordinary SIMD lanes multiply;
     `gathered` where operands are collected first (convolution): the alignment of k and n says nothing.
-    `missed` is the share of the bytes that no cache holds.
+    `missed` is the share of the right operand that no cache holds.
     """
 
     b: Array
