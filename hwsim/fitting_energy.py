@@ -73,6 +73,8 @@ def rows_of(folder: Path) -> Watts:
     for question in served_energy.questions(table):
         if not isinstance(question, Question) or question.measured_s is None:
             continue
+        if question.parallel is not None and question.parallel.devices > 1:
+            continue
         device = find_device(question.device)
         seconds = np.asarray(question.measured_s)
         good = np.isfinite(seconds) & np.isfinite(power[question.rows])
