@@ -38,5 +38,5 @@ def test_a_fit_finds_what_made_its_rows(halves: Halves) -> None:
     (products,) = (one for one in halves.fitted if one.op == "matmul")
     amounts, _ = answer(products.question, products.device, products.at, made)
     found = fit_generation([replace(products, measured_s=amounts[0])], V4, iterations=15)
-    assert found.values["dram_efficiency", V4] == pytest.approx(0.5, rel=0.1)
+    assert found.values["dram_efficiency", V4] == pytest.approx(0.5, rel=0.15)  # a prior pulls
     assert found.values["kernel_ramp_s", V4] == pytest.approx(3e-6, rel=0.05)
