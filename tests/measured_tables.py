@@ -162,7 +162,24 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
                 ("prefill", "AllReduce_MHA"),
             )
         ],
-        [True] * 6 + [False],
+        [True] * 7,
+    ),
+    "torch_trace": (
+        "device,torch_op,input_shapes,dtype",
+        [
+            f'{A100},aten::addmm,"[[512],[1024,256],[256,512]]",fp16',
+            f'{A100},aten::bmm,"[[8,64,32],[8,32,64]]",fp16',
+            f'{A100},aten::linear,"[[2,64,256],[512,256]]",bf16',
+            f'{A100},aten::_softmax,"[[64,64]]",fp32',
+            f'{A100},aten::embedding,"[[1000,64],[2,8]]",fp32',
+            f'{A100},aten::gelu,"[[64,64]]",fp32',
+            f'{A100},aten::embedding,"[[1000],[2,8]]",fp32',
+            f'{A100},aten::gelu,"[[64,64]]",odd',
+            f'{A100},aten::gelu,"[[1e400]]",fp32',
+            f'{A100},aten::gelu,"[[-64,-64,64]]",fp32',
+            f'{A100},odd,"[[64,64]]",fp32',
+        ],
+        [True] * 6 + [False] * 5,
     ),
     "neusight_ops": (
         "device,op,input_shapes,output_shape,fw_ops,bw_ops,fw_us,bw_us,acc_us",
@@ -180,8 +197,16 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
     ),
     "neusight_models": (
         "device,model,mode,seq_len,batch,option,n_gpus",
-        ["Tesla T4,bert,train,64,2,eager,1", "Tesla T4,bert,inf,64,2,tp4,4", "Tesla T4,odd,inf,64,2,eager,1"],
-        [True, False, False],
+        [
+            "Tesla T4,bert,train,64,2,eager,1",
+            "Tesla T4,bert,inf,64,2,tp4,4",
+            "Tesla T4,bert,inf,64,2,tp4,1e400",
+            "Tesla T4,bert,inf,64,2,tp4,2",
+            "Tesla T4,bert,odd,64,2,tp4,4",
+            "Tesla T4,bert,inf,64,2,dp4,4",
+            "Tesla T4,odd,inf,64,2,eager,1",
+        ],
+        [True, True, False, False, False, False, False],
     ),
     "timm": (
         "device,model,mode,dtype,layout,compiled,batch_size,img_size,torch",
@@ -209,8 +234,14 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
     ),
     "decode_tokens": (
         "framework,device,model,dtype,n_gpus,batch",
-        ["MLC LLM,A100,Llama2-70B,fp16,8,1", "MLC LLM,A100,Odd,fp16,1,1", "MLC LLM,A100,Llama2-7B,odd,1,1"],
-        [False] * 3,
+        [
+            "MLC LLM,A100,Llama2-70B,fp16,8,1",
+            "MLC LLM,A100,Llama2-70B,fp16,-8,1",
+            "MLC LLM,A100,Llama2-70B,fp16,1e400,1",
+            "MLC LLM,A100,Odd,fp16,1,1",
+            "MLC LLM,A100,Llama2-7B,odd,1,1",
+        ],
+        [True] + [False] * 4,
     ),
     "optimum": (
         "device,model,task,backend,dtype,quant,bettertransformer,peft,batch,seq_len,new_tokens,forward_us,"
@@ -262,8 +293,13 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
     ),
     "splitwise": (
         "device,model,tensor_parallel,prompt_tokens,batch_size,output_tokens",
-        [f"{A100},llama2-70b,4,512,1,128", f"{A100},odd,1,512,1,128"],
-        [False, False],
+        [
+            f"{A100},llama2-70b,4,512,1,128",
+            f"{A100},llama2-70b,1e400,512,1,128",
+            f"{A100},llama2-70b,2.5,512,1,128",
+            f"{A100},odd,1,512,1,128",
+        ],
+        [True, False, False, False],
     ),
     "serving": (
         "device,model,precision,mode,isl,osl,concurrency,tp_size,pp_size,"
@@ -286,8 +322,9 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
             "NVIDIA H100,odd/MoE,gpqa,fp8,1,8,500,100,10",
             "NVIDIA H100,odd/odd,gpqa,bfloat16,1,8,5000,,",
             "NVIDIA H100,odd/odd,gpqa,bfloat16,8,8,5000,12,12",
+            "NVIDIA H100,odd/odd,gpqa,bfloat16,1e400,8,5000,12,12",
         ],
-        [True, True, True, False, False],
+        [True, True, True, False, False, False],
     ),
     "diffusion": (
         "device,task,model,weight_precision,num_gpus,batch_size,height,width,num_frames,inference_steps",
@@ -353,6 +390,15 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
         ["TPU v4,x,1,64,,", "TPU v4,x,1,1,,"],
         [False, False],
     ),
-    "collectives": ("device,op,num_gpus,message_bytes,latency_us", ["x,all_reduce,4,1024,9"], [False]),
+    "collectives": (
+        "device,op,num_gpus,message_bytes,latency_us",
+        [
+            f"{A100},all_reduce,4,1024,9",
+            f"{A100},all_reduce,1,1024,9",
+            f"{A100},all_reduce,[[,1024,9",
+            "x,all_reduce,4,1024,9",
+        ],
+        [True, False, False, False],
+    ),
     "tables_of_facts": ("device,mem_bw_gbs,mem_gb", ["x,1,1"], [False]),
 }

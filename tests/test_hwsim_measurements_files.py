@@ -12,9 +12,9 @@ from hwsim.measurements.predicting import Predictions, predict
 from hwsim.measurements.writing import write_predictions
 from tests.measured import failures, read_back, silent
 
-# file -> layout and share of rows that are answered; the rest needs several devices, training or other models
+# file -> layout and share of rows that are answered; the rest crosses nodes, is training or other models
 QUICK = {
-    "aiconfigurator/collectives.csv": ("collectives", 0.0),
+    "aiconfigurator/collectives.csv": ("collectives", 1.0),
     "aiconfigurator/context_mla.csv": ("mla", 1.0),
     "aiconfigurator/encoder_attention.csv.gz": ("attention", 1.0),
     "aiconfigurator/gdn.csv.gz": ("gdn", 1.0),
@@ -22,8 +22,8 @@ QUICK = {
     "aiconfigurator/mamba2.csv": ("mamba2", 1.0),
     "aiconfigurator/system_specs.csv": ("tables_of_facts", 0.0),
     "llm_decode_tables/mli_layer_tflops.csv": ("layer_rates", 12 / 44),
-    "llmcompass/allreduce_4xA100.csv": ("collectives", 0.0),
-    "llmcompass/gpt3_layer_tp4.csv": ("gpt3_layer", 10 / 12),
+    "llmcompass/allreduce_4xA100.csv": ("collectives", 1.0),
+    "llmcompass/gpt3_layer_tp4.csv": ("gpt3_layer", 1.0),
     "llmcompass/ops_fp16.csv": ("gemm", 1.0),
     "llmservingsim/published_validation_serving.csv": ("serving_published", 0.0),
     "llmservingsim/torchprof_attention_v0.csv": ("attention_chunks", 1.0),
@@ -40,10 +40,10 @@ QUICK = {
     "neusight/per_op_in_model_fp32.csv": ("neusight_ops", 1.0),
     "neusight/published_e2e_mape_by_device.csv": ("tables_of_facts", 0.0),
     "neusight/published_per_op_mape.csv": ("tables_of_facts", 0.0),
-    "splitwise/llm_serving_phases.csv": ("splitwise", 0.0),
+    "splitwise/llm_serving_phases.csv": ("splitwise", 300 / 315),
     "tpu/maxtext_training.csv": ("maxtext", 0.0),
     "tpu/microbench.csv": ("tpu_products", 1.0),
-    "vidur/collectives.csv": ("collectives", 0.0),
+    "vidur/collectives.csv": ("collectives", 0.59),
     "whispercpp/cpu_square_matmul.csv": ("cpu_products", 0.7),
     "../reference/tpu_kernels_measured.csv": ("tpu_kernels", 1.0),
 }

@@ -76,7 +76,7 @@ def test_a_training_row_is_two_passes_and_takes_longer_than_inference(tmp_path: 
 def test_several_devices_are_refused_with_the_same_words(tmp_path: Path) -> None:
     refused = {
         name: answered(tmp_path, TABLES[name][0], *TABLES[name][1]).notes
-        for name in ("collectives", "splitwise", "maxtext", "diffusion", "serving", "llama_bench")
+        for name in ("maxtext", "diffusion", "serving", "llama_bench")
     }
     assert all(any(note.startswith("needs several devices") for note in notes) for notes in refused.values())
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from graphs import kernels
 from graphs.parallel import Parallel
-from hwsim.measurements.nodes import node_of
+from hwsim.measurements.nodes import no_ranks, node_of, ranks_of
 from hwsim.measurements.question import Answerable, Part, Protocol, Question, Refusal, dtype_name
 from hwsim.measurements.table import Table
 
@@ -50,21 +50,22 @@ def questions(table: Table) -> Iterator[Answerable]:
     byte = table.number("message_bytes" if table.has("message_bytes") else "size_bytes")
     where = "node" if table.has("node") and not table.has("device") else "device"
     keys = (where, "backend", "op", "dtype", "num_gpus", "devices_per_node")
-    for (device, backend, op, dtype, ranks, per_node), rows in table.groups(*keys).items():
+    for (device, backend, op, dtype, count, per_node), rows in table.groups(*keys).items():
         name = OPS.get(op, op)
-        label = f"{name} of {ranks}"
-        if not ranks.isdigit() or int(ranks) < 2:
-            yield Refusal(rows, f"{ranks!r} ranks exchange nothing", name)
+        label, ranks, held = f"{name} of {count}", ranks_of(count), ranks_of(per_node)
+        if ranks is None or ranks < 2 or (per_node and held is None):
+            note = "one device exchanges nothing" if ranks == 1 else no_ranks(per_node if ranks else count)
+            yield Refusal(rows, note, name)
             continue
-        if per_node.isdigit() and int(per_node) < int(ranks):
+        if held is not None and held < ranks:
             yield Refusal(rows, "crosses nodes, and the table does not say what joins them", label)
             continue
         kind = dtype_name(dtype) or "int8"
         width = {"fp32": 4, "bf16": 2, "fp16": 2}.get(kind, 1)
         part = Part(graph=kernels.collective(name, kind), sizes={"elements": byte[rows] / width})
         yield Question(
-            rows=rows, device=ALIASES.get(device) or node_of(device, int(ranks)), op=label, parts=(part,),
-            protocol=_protocol(backend, per_node), parallel=Parallel(tp=int(ranks)),
+            rows=rows, device=ALIASES.get(device) or node_of(device, ranks), op=label, parts=(part,),
+            protocol=_protocol(backend, per_node), parallel=Parallel(tp=ranks),
             settings={} if backend in LIBRARIES else {"stack.direct_all_reduce": True},
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from graphs.parallel import Parallel
 from hwsim.measurements.device_names import device_called
 from hwsim.measurements.language_models import decode
 from hwsim.measurements.model_names import find_model, no_model
-from hwsim.measurements.nodes import node_of
+from hwsim.measurements.nodes import no_ranks, node_of, ranks_of
 from hwsim.measurements.question import (
     Answerable,
     Protocol,
@@ -42,12 +42,12 @@ WEIGHTS = {
 
 def questions(table: Table) -> Iterator[Answerable]:
     """One question per framework, device, model and dtype."""
-    count, batch = table.number("n_gpus", 1.0), table.number("batch", 1.0)
+    batch = table.number("batch", 1.0)
     keys = ("framework", "device", "model", "dtype", "n_gpus")
-    for (framework, device, model, dtype, _), rows in table.groups(*keys).items():
-        ranks = int(count[rows[0]]) if rows.size and count[rows[0]] >= 1 else 1
-        found = find_model(model)
-        if not rows.size:
+    for (framework, device, model, dtype, count), rows in table.groups(*keys).items():
+        ranks, found = ranks_of(count or "1"), find_model(model)
+        if ranks is None:
+            yield Refusal(rows, no_ranks(count), framework)
             continue
         if found is None or dtype.lower() not in WEIGHTS:
             note = no_model(model) if found is None else f"dtype {dtype!r} is unknown"

@@ -10,7 +10,7 @@ from graphs import kernels
 from graphs.ir import OperatorGraph
 from graphs.parallel import Parallel
 from hwsim.measurements.event import EVENT
-from hwsim.measurements.nodes import node_of
+from hwsim.measurements.nodes import no_ranks, node_of, ranks_of
 from hwsim.measurements.question import (
     Answerable,
     Part,
@@ -31,7 +31,7 @@ def questions(table: Table) -> Iterator[Answerable]:
     for (device, phase, op, dtype), rows in table.groups("device", "phase", "op", "dtype").items():
         name = dtype_name(dtype)
         if op.lower().startswith("allreduce") and name is not None:
-            yield from _sums(rows, device, op, phase, {w: c[rows] for w, c in numbers.items()}, name)
+            yield from _sums(table, rows, device, op, phase, name)
             continue
         asked = None if name is None else _share(op, phase, {w: c[rows] for w, c in numbers.items()}, name)
         if asked is None:
@@ -42,18 +42,25 @@ def questions(table: Table) -> Iterator[Answerable]:
         yield Question(rows=rows, device=one, op=op, parts=(part,), protocol=EVENT)
 
 
-def _sums(
-    rows: Rows, device: str, op: str, phase: str, w: dict[str, np.ndarray], dtype: str
-) -> Iterator[Question]:
+def _sums(table: Table, rows: Rows, device: str, op: str, phase: str, dtype: str) -> Iterator[Answerable]:
     """Sums of a layer's output over the ranks, that of the node `4x NAME`."""
     one = device.partition("x ")[2] or device
-    elements = w["batch"] * (1.0 if phase == "decode" else w["seq_len"]) * w["d_model"]
-    for ranks in np.unique(w["tp"]).astype(int):
-        chosen = w["tp"] == ranks
+    batch, length, width = (table.number(name) for name in ("batch", "seq_len", "d_model"))
+    # factors apart: a product of two negative ones would pass for a size
+    elements = np.where(np.minimum(batch, width) > 0, batch * width, np.nan)
+    if phase != "decode":
+        elements = elements * np.where(length > 0, length, np.nan)
+    here = np.isin(np.arange(table.length), rows)
+    for (count,), chosen in table.groups("tp", where=here).items():
+        ranks = ranks_of(count)
+        if ranks is None or ranks == 1:
+            note = no_ranks(count) if ranks is None else "one device exchanges nothing"
+            yield Refusal(chosen, note, op)
+            continue
         part = Part(graph=kernels.collective("all_reduce", dtype), sizes={"elements": elements[chosen]})
         yield Question(
-            rows=rows[chosen], device=node_of(one, ranks), op=op, parts=(part,), protocol=EVENT,
-            parallel=Parallel(tp=int(ranks)),
+            rows=chosen, device=node_of(one, ranks), op=op, parts=(part,), protocol=EVENT,
+            parallel=Parallel(tp=ranks),
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ is trained with its masked-language head. Names are those of the source's config
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from graphs.catalog import find
 from graphs.ir import BACKWARD, FORWARD, OpNode
 from hwsim.deployment import layout_of
 from hwsim.measurements.model_names import no_model
-from hwsim.measurements.nodes import node_of
+from hwsim.measurements.nodes import no_ranks, node_of, ranks_of
 from hwsim.measurements.question import (
     LATENCY,
     SEVERAL_DEVICES,
@@ -52,6 +53,8 @@ BACKWARD_PASSES = {"bert": (("div", 1),), "gpt": (("div", 1), ("where", 1)), "op
 TRAINED = {"bert": "bert-base-mlm", "bert_large": "bert-large-mlm"}
 LOSS = ("aten._log_softmax", "aten.nll_loss_forward")
 STEP = {"train.optimizer": "none", "train.gradients": "fp32"}
+MODES = ("inf", "train")
+SPREAD = re.compile(r"(dp|tp|pp)(\d+)(?:_1)?")  # axis and ranks, of a pipeline also its micro-batches: one
 CAPACITY = 64.0  # tokens of one sequence that an expert takes in the source's Switch model
 EAGER = Protocol(
     timing="event", statistic="mean of the five fastest of 25", warm=False, stack="eager",
@@ -62,11 +65,13 @@ COMPILED = replace(EAGER, stack="compiled")
 
 def questions(table: Table) -> Iterator[Answerable]:
     """One question per device, model, mode and option."""
-    count, batch, seq = (table.number(name) for name in ("n_gpus", "batch", "seq_len"))
+    batch, seq = table.number("batch"), table.number("seq_len")
     for key, rows in table.groups("device", "model", "mode", "option", "n_gpus").items():
-        device, model, mode, option = key[:4]
-        ranks = int(count[rows[0]]) if count[rows[0]] >= 1 else 1
-        if ranks > 1:
+        device, model, mode, option, count = key
+        ranks = ranks_of(count or "1")
+        if ranks is None:
+            yield Refusal(rows, no_ranks(count), f"{model} {mode}")
+        elif ranks > 1:
             yield _spread(device, model, mode, option, rows, ranks, batch[rows], seq[rows])
         else:
             yield from _asked(device, model, mode, option, rows, batch[rows], seq[rows])
@@ -83,10 +88,15 @@ def _spread(
     seq: NDArray[np.float64],
 ) -> Answerable:
     """A step of several devices; `batch` is that of all of them, and the pipeline has one micro-batch."""
-    label, axis = f"{model} {mode}", option[:2]
-    if model not in MODELS or axis not in ("dp", "tp", "pp"):
-        return Refusal(rows, f"{SEVERAL_DEVICES}: {option}" if model in MODELS else no_model(model), label)
-    each = batch / ranks if axis == "dp" else batch
+    label, way = f"{model} {mode}", SPREAD.fullmatch(option)
+    if model not in MODELS:
+        return Refusal(rows, no_model(model), label)
+    if mode not in MODES:
+        return Refusal(rows, _unknown_mode(mode), label)
+    if way is None or ranks_of(way[2]) != ranks:
+        return Refusal(rows, f"{SEVERAL_DEVICES}: {option}", label)
+    axis = way[1]
+    each = np.where(batch % ranks == 0, batch / ranks, np.nan) if axis == "dp" else batch
     settings: dict[str, Any] = {"stack.attention_kernel": "math"}
     if mode == "train":
         settings["train.optimizer"] = "none"
@@ -113,8 +123,8 @@ def _asked(
     label = f"{model} {mode}"
     if model not in MODELS:
         yield Refusal(rows, no_model(model), label)
-    elif mode not in ("inf", "train"):
-        yield Refusal(rows, f"mode {mode!r} is not known to this layout", label)
+    elif mode not in MODES:
+        yield Refusal(rows, _unknown_mode(mode), label)
     elif option not in ("eager", "torch.compile", ""):
         yield Refusal(rows, f"option {option!r} is not known to this layout", label)
     else:
@@ -146,6 +156,10 @@ def _training(common: Question, model: str, sizes: Mapping[str, Any], eager: boo
     yield replace(common, parts=(*halves[0], *halves[1]), targets=(LATENCY,))
     for parts, column in zip(halves, ("fw_latency_us", "bw_latency_us"), strict=True):
         yield replace(common, parts=parts, targets=(Target(column=column, unit=1e6),))
+
+
+def _unknown_mode(mode: str) -> str:
+    return f"mode {mode!r} is not known to this layout"
 
 
 def _is_loss(node: OpNode) -> bool:

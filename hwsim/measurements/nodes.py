@@ -14,6 +14,7 @@ NODES: Mapping[str, str] = {
     "gb300": "gb300-nvl72", "rtx-pro-6000": "8x-rtx-pro-6000", "mi300x": "8x-mi300x",
     "rtx-4090": "4x-rtx-4090", "v100-sxm2-16gb": "dgx-1",
 }  # fmt: skip
+MOST_RANKS = 2**20  # more than any machine built; larger values are slips of a table
 
 
 def node_of(device: str, ranks: int) -> str:
@@ -24,3 +25,17 @@ def node_of(device: str, ranks: int) -> str:
         return NODES.get(machine(device).id, device)
     except DeviceError:
         return device
+
+
+def ranks_of(text: str) -> int | None:
+    """A number of devices as tables write it (`4`, `4.0`); None for what cannot be one."""
+    try:
+        count = float(text)
+    except ValueError:
+        return None
+    return int(count) if 1 <= count <= MOST_RANKS and count.is_integer() else None
+
+
+def no_ranks(text: str) -> str:
+    """The note for rows of a number of devices that cannot be."""
+    return f"{text!r} is no number of devices"

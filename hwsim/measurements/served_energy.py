@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphs.parallel import Parallel
 from hwsim.measurements.language_models import Shape, of_parameters
 from hwsim.measurements.model_names import find_model
-from hwsim.measurements.nodes import node_of
+from hwsim.measurements.nodes import no_ranks, node_of, ranks_of
 from hwsim.measurements.question import SEVERAL_DEVICES, Answerable, Part, Question, Refusal, Target
 from hwsim.measurements.steady_serving import PRECISIONS, SERVING, mean_step, step
 from hwsim.measurements.table import Rows, Table
@@ -38,16 +38,20 @@ OFTEN = 0.5  # prefills per step from which the median step has one
 
 def questions(table: Table) -> Iterator[Answerable]:
     """Two questions per device, model, task and precision: the usual step, and the mean step."""
-    count, batch = table.number("num_gpus", 1.0), table.number("avg_batch_size")
-    output, rate = table.number("avg_output_len"), table.number("output_tokens_per_s")
+    batch, output, rate = (
+        table.number(name) for name in ("avg_batch_size", "avg_output_len", "output_tokens_per_s")
+    )
     total, active = table.number("total_params_b"), table.number("activated_params_b")
-    ranks = {axis: table.number(axis, 1.0) for axis in ("tp", "ep", "dp")}
     for key, rows in table.groups(
         "device", "model", "task", "weight_precision", "num_gpus", "tp", "ep", "dp"
     ).items():
         device, model, task, precision = key[:4]
         first = rows[0]
-        layout = _layout(count[first], *(ranks[axis][first] for axis in ("tp", "ep", "dp")))
+        wrong = next((text for text in key[4:] if text and ranks_of(text) is None), None)
+        if wrong is not None:
+            yield Refusal(rows, no_ranks(wrong), task)
+            continue
+        layout = _layout(*(ranks_of(text) or 1 for text in key[4:]))
         if layout is None:
             yield Refusal(rows, f"{SEVERAL_DEVICES}: experts and attention are spread differently", task)
             continue
@@ -64,13 +68,13 @@ def questions(table: Table) -> Iterator[Answerable]:
         yield from _two(common, shape, batch[rows], prompt, output[rows])
 
 
-def _layout(devices: float, tp: float, ep: float, dp: float) -> Parallel | None:
+def _layout(devices: int, tp: int, ep: int, dp: int) -> Parallel | None:
     """Tensor ranks and replicas that make up the devices; experts dealt over them are priced as sharded."""
     if devices == ep == dp and dp > 1:
-        return Parallel(ep=int(ep))
+        return Parallel(ep=ep)
     if devices in (tp * dp, ep * dp) and dp == 1:
-        return Parallel(tp=int(devices))
-    return Parallel(tp=int(tp), dp=int(dp)) if devices == tp * dp and ep == 1 else None
+        return Parallel(tp=devices)
+    return Parallel(tp=tp, dp=dp) if devices == tp * dp and ep == 1 else None
 
 
 def _two(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from graphs.parallel import Parallel
 from hwsim.measurements.language_models import prefill
 from hwsim.measurements.model_names import find_model, no_model
-from hwsim.measurements.nodes import node_of
+from hwsim.measurements.nodes import no_ranks, node_of, ranks_of
 from hwsim.measurements.question import SEVERAL_DEVICES, Answerable, Question, Refusal, Target
 from hwsim.measurements.steady_serving import PRECISIONS, SERVING, mean_step
 from hwsim.measurements.table import Table
@@ -32,8 +32,11 @@ def questions(table: Table) -> Iterator[Answerable]:
     devices, spread = _devices(table), _differently(table)
     sizes = {name: table.number(name) for name in ("isl", "osl", "concurrency")}
     keys = ("device", "model", "precision", "mode", "tp_size")
-    for (device, model, precision, mode, ranks), rows in table.groups(*keys).items():
-        tensor = max(1, int(ranks) if ranks.isdigit() else 1)
+    for (device, model, precision, mode, count), rows in table.groups(*keys).items():
+        tensor = ranks_of(count or "1")
+        if tensor is None:
+            yield Refusal(rows, no_ranks(count), model)
+            continue
         several = spread[rows] | (devices[rows] > tensor) | (mode == "disagg")
         if several.any():
             what = "prefill and decode are apart" if mode == "disagg" else "spread in several ways"

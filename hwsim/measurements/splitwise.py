@@ -8,7 +8,7 @@ from dataclasses import replace
 from graphs.parallel import Parallel
 from hwsim.measurements.language_models import decode, generation, prefill
 from hwsim.measurements.model_names import find_model, no_model
-from hwsim.measurements.nodes import node_of
+from hwsim.measurements.nodes import no_ranks, node_of, ranks_of
 from hwsim.measurements.question import Answerable, Question, Refusal, Target
 from hwsim.measurements.steady_serving import SERVING
 from hwsim.measurements.table import Table
@@ -21,10 +21,10 @@ TARGETS = ("prompt_us", "token_us", "e2e_us")
 def questions(table: Table) -> Iterator[Answerable]:
     """Three questions per device and model: prefill, a step at the mean context, the whole request."""
     batch, prompt, output = (table.number(n) for n in ("batch_size", "prompt_tokens", "output_tokens"))
-    for (device, model, ranks), rows in table.groups("device", "model", "tensor_parallel").items():
-        found = find_model(model)
-        if not ranks.isdigit() or int(ranks) < 1:
-            yield Refusal(rows, f"{ranks!r} tensor ranks", model)
+    for (device, model, count), rows in table.groups("device", "model", "tensor_parallel").items():
+        ranks, found = ranks_of(count), find_model(model)
+        if ranks is None:
+            yield Refusal(rows, no_ranks(count), model)
             continue
         if found is None:
             yield Refusal(rows, no_model(model), model)
@@ -36,8 +36,8 @@ def questions(table: Table) -> Iterator[Answerable]:
             "e2e_us": generation(found, batch=b, prompt=p, tokens=o),
         }
         common = Question(
-            rows=rows, device=node_of(device, int(ranks)), op=model, parts=(), protocol=SERVING, dtype="fp16",
-            parallel=Parallel(tp=int(ranks)),
+            rows=rows, device=node_of(device, ranks), op=model, parts=(), protocol=SERVING, dtype="fp16",
+            parallel=Parallel(tp=ranks),
         )  # fmt: skip
         for column, parts in asked.items():
             yield replace(common, parts=parts, targets=(Target(column=column, unit=1e6),))

@@ -133,15 +133,18 @@ def _question(device: str, op: str, rows: list[int], found: list[Priced]) -> Que
 
 
 def _shapes(text: str) -> list[Shape]:
+    """Shapes of tensors, scalars left out; none at all where a size is no size."""
     try:
-        return [[int(size) for size in shape] for shape in json.loads(text or "[]")]
-    except (ValueError, TypeError):
+        shapes = [[int(size) for size in shape] for shape in json.loads(text or "[]")]
+    except (ValueError, TypeError, OverflowError):
         return []
+    shapes = [shape for shape in shapes if shape]
+    return [] if any(min(shape) < 0 for shape in shapes) else shapes
 
 
 def _priced(op: str, shapes: list[Shape], dtype: str) -> Priced | None:
     """The graph and sizes of one operator, or None where this layout has no rule for it."""
-    if not shapes or not dtype:
+    if not shapes or dtype not in _DTYPES.values():
         return None
     rules: Mapping[str, Callable[[], Priced | None]] = {
         **dict.fromkeys(_PRODUCTS, lambda: _product(op, shapes[_PRODUCTS[op] :], dtype)),
@@ -184,7 +187,7 @@ def _linear(shapes: list[Shape], dtype: str) -> Priced | None:
 
 
 def _embedding(shapes: list[Shape], dtype: str) -> Priced | None:
-    if len(shapes) < 2:
+    if len(shapes) < 2 or len(shapes[0]) != 2:
         return None
     (table, cols), rows = shapes[0], float(np.prod(shapes[1]))
     return kernels.lookup(dtype), {"rows": rows, "cols": float(cols), "table": float(table)}
