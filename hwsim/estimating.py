@@ -91,7 +91,7 @@ def estimate(
     chosen = (stack if isinstance(stack, Stack) else find_stack(stack)).replace(**changes["stack"])
     given = {"batch": batch, "seq": seq, "context": context, **symbols, **changes["model"]}
     asked = {name: value for name, value in given.items() if value is not None}
-    graph, bound = _bound_graph(model, phase, asked)
+    graph, bound = bound_graph(model, phase, asked)
     if strict and graph.unknown_ops():
         (name, module), count = next(iter(graph.unknown_ops().items()))
         raise HwsimError(
@@ -201,7 +201,7 @@ def _count(name: str, value: Any) -> int:
     return int(number)
 
 
-def _bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[OperatorGraph, dict[str, Array]]:
+def bound_graph(model: Any, phase: str, asked: Mapping[str, Any]) -> tuple[OperatorGraph, dict[str, Array]]:
     """The graph and a value for each of its sizes; a size its trace excludes is traced again as a number."""
     graph = trace(model, phase=phase)
     fixed: dict[str, int] = {}

@@ -15,7 +15,7 @@ from graphs.expressions import evaluate
 from graphs.ir import WEIGHT, OperatorGraph, Storage, module_template
 from graphs.workload import dtype_bits
 from hwsim.errors import HwsimError
-from hwsim.estimating import bind, estimate
+from hwsim.estimating import bind, bound_graph, estimate
 from hwsim.published.claim import Recipe, Run
 from hwsim.published.conventions import CONVENTIONS, inside
 from hwsim.requesting import request
@@ -68,7 +68,8 @@ def graph_of(run: Run) -> OperatorGraph:
     single = {name: value for name, value in run.at if not isinstance(value, tuple)}
     open_sizes = entry.symbols.keys() != {"batch"} or len(single) < len(run.at)
     if open_sizes or run.generate is not None:
-        return trace(run.model, phase=run.phase)
+        # where a trace excludes a size that is asked for, it is traced again there
+        return bound_graph(run.model, run.phase, _grid(run))[0]
     sizes = default_sizes(entry, run.phase, single)
     return trace(run.model, phase=run.phase, fixed={"batch": int(sizes["batch"])})
 
