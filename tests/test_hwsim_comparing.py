@@ -193,7 +193,8 @@ def test_curves_hold_what_estimates_say_and_stop_at_a_models_limit() -> None:
     assert bert.excluded == "left out at seq 1024 to 2048: seq=1024 is above bert-base's limit of 512"
     alone = hwsim.estimate("gpt2", "l4", seq=np.array([256, 512, 1024]))
     for name in ("latency_s", "energy_j", "peak_memory_bytes", "tokens_per_s", "fits"):
-        assert np.array_equal(getattr(gpt2, name), getattr(alone, name)), name
+        # a clock found among other points differs in the last digits
+        np.testing.assert_allclose(getattr(gpt2, name), getattr(alone, name), rtol=1e-9, err_msg=name)
     found = comparison.array("energy")
     assert found.shape == (2, 1, 4)
     assert found.mask.tolist() == [[[False, False, True, True]], [[False, False, False, True]]]
