@@ -21,11 +21,6 @@ show hwsim estimate llama-3-8b -d "$machines,examples/my_npu.toml" --seq 2048 --
 show hwsim compare examples/attention.py:softmax examples/attention.py:linear -d h100-sxm,tpu-v5e \
   --over seq=128:131072 --plot out/crossover.png
 
-show hwsim plan llama-3-8b --ttft 500ms --tpot 50ms --generate 256 --top 5
-show hwsim advise llama-3-8b -d l4 --phase decode --batch 4
-show hwsim sweep examples/sweeps/serving.toml --out out/serving
-show hwsim report out/serving --out out/serving.html
-
 printf '\nFigures:\n'
 printf '  %s\n' "$PWD"/out/*.png
 printf 'Timeline for ui.perfetto.dev:\n  %s\n' "$PWD/out/timeline.json"
