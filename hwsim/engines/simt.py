@@ -85,17 +85,19 @@ def _aligned(rows: GemmRows) -> Array:
 def attention(rows: AttentionRows, machine: Structure) -> Demand:
     """Flash attention: a block per tile of queries; split-KV adds blocks, and a pass that joins them.
 
-    Decode kernels pack the heads that share keys into one tile, prefill kernels give each head its own.
-    Keys stored narrower than queries are widened on the way, which slows every block. Stream-K
-    has no such grid: the key steps of all tiles stand in one line, dealt evenly to two blocks a unit; these
-    leave partial results (LeanAttention) where a tile goes over from one to the next.
+    Kernels for few queries may pack the heads that share keys into one tile, which reads keys less often
+    and makes fewer blocks; the others give each head its own. Keys stored narrower than queries are
+    widened on the way, which slows every block. Stream-K has no such grid: the key steps of all tiles
+    stand in one line, dealt evenly to two blocks a unit; these leave partial results (LeanAttention)
+    where a tile goes over from one to the next.
     """
     streams = machine.attention_kernel == "stream_k"
     splits = KV_SPLITS if machine.attention_kernel == "flash_split_kv" else (1,)
-    split = np.array(splits, dtype=np.float64)[:, None, None]
+    grid = [(split, packs) for packs in (True, False) for split in splits]
+    split, packs = (np.array(column, dtype=np.float64)[:, None, None] for column in zip(*grid, strict=True))
     c = machine.coefficients
     group = rows.heads / rows.kv_heads
-    packed = rows.q_len * np.where(rows.q_len <= DECODED, group, 1.0)
+    packed = rows.q_len * np.where((rows.q_len <= DECODED) & (packs > 0), group, 1.0)
     tile = np.select([packed <= size for size in QUERY_TILES[::-1]], QUERY_TILES[::-1], QUERY_TILES[0])
     steps = np.ceil(visible_keys(rows, tile * rows.q_len / packed) / split / KV_STEP)
     width = rows.head_dim + rows.value_dim
@@ -119,9 +121,14 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
         onchip=tiles * byte_per_tile + partial + 2 * rows.heads * rows.q_len * width * rows.byte,
         busiest=most * byte_per_tile,
         extra_dram=np.zeros((1, 1)),
-        labels=("stream-K",) if streams else tuple(f"split-KV {s}" if s > 1 else "one pass" for s in splits),
+        labels=tuple(_attention_label(int(s), bool(p), streams) for s, p in grid),
         begun=begun,
     )
+
+
+def _attention_label(split: int, packs: bool, streams: bool) -> str:
+    name = "stream-K" if streams else f"split-KV {split}" if split > 1 else "one pass"
+    return name if packs else f"{name}, heads apart"
 
 
 def visible_keys(rows: AttentionRows, tile: Array | float) -> Array:
