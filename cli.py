@@ -429,6 +429,14 @@ def compare(
     metric: Annotated[
         str, typer.Option(metavar="M", help="By latency, energy, memory or tokens; ttft or tpot of requests.")
     ] = "latency",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="One of the models: where others cross it, and how many times better they are.",
+            autocompletion=_complete_model,
+        ),
+    ] = None,
     phase: Phase = "forward",
     batch: Batch = None,
     seq: Seq = None,
@@ -465,6 +473,7 @@ def compare(
         _split(device),
         over=over,
         metric=metric,
+        against=against,
         phase=phase,
         generate=generate,
         batch=batch,

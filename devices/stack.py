@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from devices.errors import DeviceError, near
 from devices.quantity import parse_quantity
 
-AttentionKernel = Literal["as_written", "math", "flash", "flash_split_kv", "stream_k"]
+AttentionKernel = Literal[
+    "as_written", "math", "flash", "flash_split_kv", "flash_attention_2", "flash_decoding", "stream_k"
+]
 
 _FOLDER = Path(__file__).with_name("stacks")
 # key of the file -> field and dimension; these may be arrays of design points

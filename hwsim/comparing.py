@@ -31,6 +31,7 @@ def compare(
     *,
     over: Any = None,
     metric: str = "latency",
+    against: str | None = None,
     phase: str = "forward",
     generate: Any = None,
     overrides: Mapping[str, Any] | None = None,
@@ -39,10 +40,12 @@ def compare(
     """Every model on every device; `asked` are sizes, dtype, stack and so on, as `estimate` takes them.
 
     `over` is text such as `"seq=128:131072"`, or a name with values. Points that a model's limit excludes are
-    left out of its curve. Crossovers are those of `metric`: latency, energy, memory or tokens. With
+    left out of its curve. Crossovers are those of `metric`: latency, energy, memory or tokens; with `against`
+    only those of the other models with that one. With
     `generate` (or `over="generate=..."`) whole requests are compared, also by ttft and tpot.
     """
     chosen = _metric(metric)
+    pivot = None if against is None else _pivot(against, _listed(models), over)
     machines = [one if isinstance(one, Device) else find_device(one) for one in _listed(devices)]
     axis = None if over is None else as_axis(over, machines[0])
     settings = dict(overrides or {})
@@ -69,7 +72,8 @@ def compare(
     curves = _labelled(found)
     for curve in curves:
         curve.values(chosen)  # refuses a metric that a model has not
-    crossovers, notes = crossings(curves, axis, chosen) if axis is not None else ([], [])
+    set_against = None if pivot is None else curves[pivot * len(machines)].model
+    crossovers, notes = crossings(curves, axis, chosen, set_against) if axis is not None else ([], [])
     every = [warning for curve in curves for one in curve.estimates for warning in one.warnings]
     return Comparison(
         phase="request" if whole else phase,
@@ -81,6 +85,7 @@ def compare(
         crossovers=tuple(crossovers),
         notes=tuple(dict.fromkeys([*notes, *_limits(curves, axis)])),
         warnings=tuple(dict.fromkeys(every)),
+        against=set_against,
     )
 
 
@@ -90,6 +95,19 @@ def _metric(name: str) -> Metric:
         remedy = f"; did you mean '{near[0]}'?" if near else ""
         raise HwsimError(f"no metric '{name}'; metrics are {', '.join(METRICS)}{remedy}")
     return METRICS[name]
+
+
+def _pivot(against: str, models: Sequence[Any], over: Any) -> int:
+    """The place among the models of the one that the others are set against."""
+    if over is None:
+        raise HwsimError("against needs a size to compare over, as in --over seq=128:4096")
+    if against not in models or len(models) < 2:
+        near = difflib.get_close_matches(against, [one for one in models if isinstance(one, str)], n=1)
+        remedy = f"; did you mean '{near[0]}'?" if near else ""
+        raise HwsimError(
+            f"'{against}' is none of the two or more models to compare; name it there too{remedy}"
+        )
+    return list(models).index(against)
 
 
 def _listed(given: Any) -> list[Any]:

@@ -130,6 +130,7 @@ class Comparison:
     crossovers: tuple[Crossover, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    against: str | None = None  # the model that the others are set against
 
     @property
     def over(self) -> str | None:
@@ -157,6 +158,14 @@ class Comparison:
 
     def curve(self, model: str, device: str) -> Curve:
         return next(c for c in self.curves if (c.model, c.device) == (model, device))
+
+    def gain(self, curve: Curve) -> tuple[Array, Array]:
+        """How many times better a curve is than the model set against on its device, and at which places."""
+        assert self.against is not None  # the caller has asked
+        other = self.curve(self.against, curve.device)
+        places, mine, theirs = np.intersect1d(curve.places, other.places, return_indices=True)
+        ours, base = curve.values(self.metric)[mine], other.values(self.metric)[theirs]
+        return (ours / base if self.metric.more_is_better else base / ours), places
 
     def aligned(self, curve: Curve, values: Any) -> list[Any]:
         """Values of a curve's places at all points, None where it is excluded."""

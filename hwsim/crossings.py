@@ -48,8 +48,16 @@ def _groups(curves: Sequence[Curve]) -> Iterator[_Group]:
         yield _Group(model=model, curves=tuple(curve for curve in curves if curve.model == model))
 
 
-def crossings(curves: Sequence[Curve], axis: Axis, metric: Metric) -> tuple[list[Crossover], list[str]]:
-    """All crossovers in the order of the axis within each group, and a line for each group without one."""
+def crossings(
+    curves: Sequence[Curve], axis: Axis, metric: Metric, against: str | None = None
+) -> tuple[list[Crossover], list[str]]:
+    """All crossovers in the order of the axis within each group, and a line for each group without one.
+
+    With `against`, a model: of the others with that one, device by device, and a line for each that never
+    crosses it.
+    """
+    if against is not None:
+        return _with_one(curves, axis, metric, against)
     crossovers, notes = [], []
     for group in _groups(curves):
         if len(group.curves) < 2:
@@ -59,6 +67,23 @@ def crossings(curves: Sequence[Curve], axis: Axis, metric: Metric) -> tuple[list
         crossovers += sorted(found, key=lambda one: one.at)
         if not found:
             notes += _order(group, axis, metric)
+    return crossovers, notes
+
+
+def _with_one(
+    curves: Sequence[Curve], axis: Axis, metric: Metric, against: str
+) -> tuple[list[Crossover], list[str]]:
+    crossovers, notes = [], []
+    for group in (one for one in _groups(curves) if one.device):
+        pivot = next(curve for curve in group.curves if curve.model == against)
+        for curve in group.curves:
+            if curve.model == against:
+                continue
+            pair = _Group(device=group.device, curves=(pivot, curve))
+            found = list(_between(pivot, curve, pair, axis, metric))
+            crossovers += found
+            if not found:
+                notes += _order(pair, axis, metric)
     return crossovers, notes
 
 

@@ -122,6 +122,7 @@ def comparison_document(comparison: Comparison, schema: str) -> dict[str, Any]:
         "phase": c.phase,
         "metric": c.metric.name,
         "over": axis,
+        "against": c.against,
         "curves": [_curve(c, curve) for curve in c.curves],
         "crossovers": [
             {field.name: plain(getattr(one, field.name)) for field in fields(one)} for one in c.crossovers

@@ -93,11 +93,14 @@ def _faster_dtypes(device: Device, own: str) -> list[str]:
     ]
 
 
+_NO_ADVICE = ("as_written", "flash_attention_2", "flash_decoding")  # kernels that others are set against
+
+
 def _kernels(setup: Setup, base: Estimate) -> Iterator[Change]:
     if not any(row.kind.startswith("attention") for row in base.ops):
         return
     for kernel in get_args(AttentionKernel):
-        if kernel not in ("as_written", setup.stack.attention_kernel):
+        if kernel not in (*_NO_ADVICE, setup.stack.attention_kernel):
             stack = setup.stack.replace(attention_kernel=kernel)
             yield Change(kind="attention", name=f"attention {kernel}", setup=replace(setup, stack=stack))
 

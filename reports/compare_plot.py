@@ -11,19 +11,18 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from hwsim.axis import Axis
 from hwsim.comparison import Comparison, Crossover, Curve
 from hwsim.errors import HwsimError
 from reports.compare import shown
+from reports.compare_gain import gain_figure
+from reports.compare_scale import GREY, INK, METRICS, scale
 from reports.files import write
 from reports.palette import CURVES
 
 _FORMATS = (".png", ".svg")
 _DASHES = ("-", (0, (6, 2)), (0, (3, 1.5)), (0, (8, 2, 2, 2)), (0, (4, 1, 1, 1, 1, 1)))
-_INK, _GREY, _PALE = "#202020", "#6b6b6b", "#c9c9c9"
-_TICKS = 9
 _DOTTED = 40  # most values of a curve that are drawn as dots
 _LINE_PT = 9.5  # height of a line of labels
 _RING: dict[str, Any] = {
@@ -31,14 +30,6 @@ _RING: dict[str, Any] = {
     "markerfacecolor": "none",
     "markeredgecolor": "black",
     "markeredgewidth": 1.2,
-}
-_METRICS = {
-    "latency": "latency",
-    "energy": "energy",
-    "memory": "peak memory",
-    "tokens": "tokens per second",
-    "ttft": "time to the first token",
-    "tpot": "time per further token",
 }
 
 
@@ -58,15 +49,17 @@ def comparison_figure(comparison: Comparison) -> Figure:
     axis = comparison.axis
     if axis is None:
         raise HwsimError("nothing to draw: a comparison is drawn over a size, as in --over seq=128:4096")
+    if comparison.against is not None:
+        return gain_figure(comparison, axis)
     figure = Figure(figsize=(7.4, 4.8), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()
     colours, dashes = _looks(comparison)
     for curve in comparison.curves:
         _draw(ax, curve, comparison, colours[curve.label], dashes[curve.label])
-    _scales(ax, axis, comparison)
-    figure.suptitle(comparison.title, fontsize=10, color=_INK)
-    figure.supxlabel(_notes(comparison), fontsize=7, color=_GREY, x=0.01, ha="left")
+    scale(ax, axis, METRICS[comparison.metric.name], lambda value: shown(value, comparison.metric))
+    figure.suptitle(comparison.title, fontsize=10, color=INK)
+    figure.supxlabel(_notes(comparison), fontsize=7, color=GREY, x=0.01, ha="left")
     # places of labels are known in points once the axes have their size
     figure.draw_without_rendering()
     _name_curves(ax, comparison, colours)
@@ -112,40 +105,6 @@ def _runs(true: Any) -> Iterator[tuple[int, int]]:
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
-def _scales(ax: Axes, axis: Axis, comparison: Comparison) -> None:
-    values = axis.values
-    # zero has no place on a logarithmic axis; next to one it reads as the beginning
-    ax.set_xscale("symlog", linthresh=1) if values[0] <= 0 else ax.set_xscale("log")
-    ax.set_yscale("log")
-    if axis.whole:
-        ax.xaxis.set_major_locator(FixedLocator(_spread(values)))
-    else:
-        ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=_TICKS))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: axis.written(value)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    low, high = ax.get_ylim()
-    decades = np.log10(high / low)
-    subs = (1, 2, 5) if decades < 3 else (1,)
-    ax.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, comparison.metric)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel(axis.name, fontsize=8.5, color=_INK)
-    ax.set_ylabel(_METRICS[comparison.metric.name], fontsize=8.5, color=_INK)
-    ax.tick_params(labelsize=8, color=_PALE, labelcolor=_INK)
-    ax.tick_params(which="minor", length=0)
-    ax.grid(True, color="#ececec", linewidth=0.7, zorder=0)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(_PALE)
-
-
-def _spread(values: Any) -> list[float]:
-    """At most so many of the values, the last among them, that their names have room."""
-    step = -(-len(values) // _TICKS)
-    return [float(value) for value in values[::-1][::step][::-1]]
-
-
 def _name_curves(ax: Axes, comparison: Comparison, colours: dict[str, str]) -> None:
     """Names to the right of where curves end, pushed apart where they would overlap."""
     assert comparison.axis is not None
@@ -189,7 +148,7 @@ def _mark(ax: Axes, crossovers: Sequence[Crossover], axis: Axis) -> None:
     for one in sorted(crossovers, key=lambda one: one.at):
         ax.plot([one.at], [one.winner_value], "o", zorder=6, **_RING)
         ax.plot(
-            [one.at, one.at], [one.winner_value, ax.get_ylim()[0]], ":", color=_GREY, linewidth=0.8, zorder=2
+            [one.at, one.at], [one.winner_value, ax.get_ylim()[0]], ":", color=GREY, linewidth=0.8, zorder=2
         )
         text = axis.written(one.at)
         if text in written:
@@ -205,7 +164,7 @@ def _mark(ax: Axes, crossovers: Sequence[Crossover], axis: Axis) -> None:
             xytext=(4, 7 + _LINE_PT * line),
             textcoords="offset points",
             fontsize=7.5,
-            color=_INK,
+            color=INK,
             va="center",
             bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
         )

@@ -143,7 +143,7 @@ def test_math_masks_the_scores_where_they_lie() -> None:
     assert math.nodes[1].reads == math.nodes[1].writes == math.nodes[0].writes
 
 
-@pytest.mark.parametrize("kernel", ["flash", "flash_split_kv", "stream_k"])
+@pytest.mark.parametrize("kernel", ["flash", "flash_split_kv", "flash_decoding", "stream_k"])
 def test_no_fused_kernel_has_a_score_matrix(kernel: str) -> None:
     graph = built_in("llama-3-8b", "prefill")
     fused = apply_attention(graph, kernel)

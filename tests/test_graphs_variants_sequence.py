@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -126,6 +128,43 @@ SMALL |= {
                         "samples": 200},
     "lstm-4x768": {"hidden": 8, "layers": 2, "length": 3},
 }  # fmt: skip
+# other mixers or parts in a body that runs above
+KIN: dict[str, dict[str, Any]] = {
+    "combiner-vanilla": COMBINER,
+    "combiner-performer": COMBINER,
+    "combiner-bigbird": {**COMBINER, "block": 4},
+    "survey-vanilla-12l": SURVEY,
+    "survey-linformer-12l": {**SURVEY, "rank": 4},
+    "masformer-1.3b-sparse": {**MAS, "full_layers": 0},
+    "mixer-family-softmax": FAMILY,
+    "mixer-family-linear": FAMILY,
+    "mixer-family-performer": {**FAMILY, "features": 8},
+    "mixer-family-linformer": {**FAMILY, "rank": 4, "max_position": 64},
+    "mixer-family-window": {**FAMILY, "window": 4},
+    "mixer-family-local": {**FAMILY, "block": 5},
+    "mixer-family-bigbird": {**FAMILY, "block": 4},
+    "mixer-family-sinkhorn": {**FAMILY, "block": 4, "max_blocks": 16},
+    "mixer-family-hashing": {**FAMILY, "buckets": 4, "chunk": 4},
+    "mlp-mixer-b-16": {**FAMILY, "length": 22, "token_hidden": 6},
+    "s4-lra": {**FAMILY, "states": 4},
+    "pvtv2-b0-msa": EYES,
+    "ast-speech-with-heads": {
+        "width": 8,
+        "layers": 1,
+        "heads": 2,
+        "image": 36,
+        "bins": 26,
+        "classes": 3,
+        "unused_heads": 3,
+    },
+    "wide-linear-1x48": WIDE,
+    "wide-linformer-1x48": {**WIDE, "rank": 4},
+    "wide-attention-local-1x48": {**WIDE, "block": 5},
+    "looped-transformer": LOOP,
+    "algoformer-standard-12": {"hidden": 16, "heads": 2},
+    "onepiece-m12-no-thought": ONE,
+}
+SMALL |= KIN
 SIZES = {"batch": 2, "seq": 22, "context": 9, "points": 6, "groups": 3, "history": 7, "percent": 15}
 
 
@@ -135,7 +174,12 @@ SLOW = (
     "lra-pathfinder", "lstm-4x768", "masformer-1.3b-l4-sliding", "masformer-1.3b-masked",
     "onepiece-ranking-m4",
     "onepiece-ranking-m12-rerun", "survey-performer-12l", "survey-reformer-12l", "time-transformer-traffic",
-    "wav2vec2-base",
+    "wav2vec2-base", *KIN,
+)  # fmt: skip
+SYSTEMS = (
+    "algoformer", "combiner", "ecoformer", "faster_lighter_transformers_survey", "fit", "itransformer",
+    "lean_attention", "lmuformer", "long_range_arena", "masformer", "onepiece",
+    "transformer_applications_survey", "uat_single_layer", "unified_long_sequence", "wide_attention",
 )  # fmt: skip
 
 
@@ -165,6 +209,21 @@ def tensors(value: Any) -> list[Tensor]:
     return [tensor for item in value for tensor in tensors(item)] if isinstance(value, tuple | list) else []
 
 
+def without_sizes(config: Mapping[str, Any]) -> set[tuple[str, Any]]:
+    """What a configuration chooses; of its numbers only whether they are 0."""
+    names = {key: value for key, value in config.items() if isinstance(value, str | bool) and key != "dtype"}
+    numbers = {key: bool(value) for key, value in config.items() if key not in (*names, "dtype")}
+    return {*names.items(), *((key, ("number", given)) for key, given in numbers.items())}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_configuration_runs_here_or_is_one_that_does_in_other_sizes(system: str) -> None:
+    configs = import_module(f"graphs.variants.{system}").CONFIGS
+    run = [without_sizes(config) for name, config in configs.items() if name in SMALL]
+    missing = [name for name, config in configs.items() if without_sizes(config) not in run]
+    assert missing == []
+
+
 @pytest.mark.parametrize(("name", "phase"), phases())
 def test_a_small_model_runs_learns_and_counts_as_torch_counts(name: str, phase: str) -> None:
     model, args, kwargs, sizes = small(name, phase)
@@ -177,7 +236,11 @@ def test_a_small_model_runs_learns_and_counts_as_torch_counts(name: str, phase: 
     traced = shrunken(name, phase, fixed=sizes, **SMALL[name])
     assert traced.unknown_ops() == {}
     assert flop(traced, sizes) == counted
-    learned = {key: parameter for key, parameter in model.named_parameters() if parameter.requires_grad}
+    learned = {  # `unused`: parameters that a publication counts and no output reads
+        key: parameter
+        for key, parameter in model.named_parameters()
+        if parameter.requires_grad and not key.startswith("unused.")
+    }
     if phase == "forward" and learned:
         sum(tensor.float().square().mean() for tensor in found).backward()  # type: ignore[union-attr]
         silent = [k for k, p in learned.items() if p.grad is None or not torch.isfinite(p.grad).all()]

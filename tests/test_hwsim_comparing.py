@@ -308,3 +308,17 @@ def test_whole_requests_are_compared_by_what_they_say() -> None:
 def test_a_time_to_the_first_token_belongs_to_a_request() -> None:
     with pytest.raises(HwsimError, match=r"no ttft.*--generate"):
         hwsim.compare("llama-3-8b", "l4", metric="ttft")
+
+
+@pytest.mark.parametrize(
+    ("against", "over", "message"),
+    [
+        ("gpt", "seq=8:16", "'gpt' is none of the two or more models to compare; .* did you mean 'gpt2'"),
+        ("gpt2", None, "against needs a size to compare over"),
+    ],
+)
+def test_what_is_set_against_is_one_of_the_models_and_needs_a_size(
+    against: str, over: str | None, message: str
+) -> None:
+    with pytest.raises(HwsimError, match=message):
+        hwsim.compare(["bert-base", "gpt2"], "l4", over=over, against=against)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import hwsim
 from devices import Device
 from graphs.ir import OperatorGraph
+from hwsim.engines.demand import AttentionRows
 from hwsim.engines.simt import SPLITS, TILES
+from hwsim.engines.splitting import fixed_split
 from hwsim.errors import HwsimError
 from hwsim.result import Estimate
 from tests.toys import (
@@ -183,18 +186,44 @@ def test_gpu_split_kv_spreads_one_long_sequence_over_all_units(tmp_path: Path) -
 
 def test_gpu_stream_k_deals_all_key_steps_evenly(tmp_path: Path) -> None:
     """11 heads of 8 steps of 128 keys on 10 units: two waves a head each, or 88 steps of which the busiest
-    unit has 9; more contexts or heads leave every unit at work.
+    unit has 9; more contexts or heads leave every unit at work. Both pad one query to 64 rows.
     """
     device = toy(tmp_path, "simt")
     sizes = {"batch": 1, "sets": 11, "group": 1, "q": 1, "k": 1024, "d": 64}
-    overrides = {**ideal(device), **FAST_MEMORY}
+    overrides = {**ideal(device), **FAST_MEMORY, "stack.attention_kernel": "flash_attention_2"}
     whole = hwsim.estimate(attention_graph(), device, stack=NO_SOFTWARE, overrides=overrides, **sizes)
     overrides["stack.attention_kernel"] = "stream_k"
     even = hwsim.estimate(attention_graph(), device, stack=NO_SOFTWARE, overrides=overrides, **sizes)
-    assert whole.breakdown_s["compute"] == pytest.approx(2 * 10 * 2 * 16 * 1024 * 128 / 1e12)
+    assert whole.breakdown_s["compute"] == pytest.approx(2 * 10 * 2 * 64 * 1024 * 128 / 1e12)
     assert even.breakdown_s["compute"] == pytest.approx(whole.breakdown_s["compute"] * 9 / 16)
     assert even.flops_executed == whole.flops_executed
     assert even.ops[0].choice == "stream-K"
+
+
+def test_gpu_flash_decoding_splits_by_its_rule_and_not_by_the_best(tmp_path: Path) -> None:
+    """6 heads on 10 units: 3 parts fill 2 waves to 18 of 20, the fullest 5 parts to 30 of 30; 3 will do.
+    9 heads fill the units to 80 % and are not split, though 10 parts would lose nothing.
+    """
+    device = toy(tmp_path, "simt")
+    overrides = {**ideal(device), **FAST_MEMORY, "stack.attention_kernel": "flash_decoding"}
+    a_head = 2 * 64 * 15360 * 128 / 1e11
+    for sets, seconds in ((6, 2 * a_head / 3), (9, a_head)):
+        sizes = {"batch": 1, "sets": sets, "group": 1, "q": 1, "k": 15360, "d": 64}
+        found = hwsim.estimate(attention_graph(), device, stack=NO_SOFTWARE, overrides=overrides, **sizes)
+        assert found.breakdown_s["compute"] == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("heads", "keys", "parts"), [(8, 65536, 12), (48, 65536, 2), (86, 65536, 5), (87, 65536, 1), (8, 512, 2)]
+)
+def test_the_split_rule_of_flash_attention_2(heads: int, keys: int, parts: int) -> None:
+    """On 108 units: 12 x 8 and 2 x 48 are 89 % of a wave; 86 heads need 5 parts for 4 whole waves, 87 are
+    more than 80 % of the units; 512 keys are 2 blocks and cannot be more parts.
+    """
+    one = {name: np.full((1, 1), value) for name, value in
+           {"heads": heads, "kv_heads": heads, "q_len": 1, "kv_len": keys, "head_dim": 64, "value_dim": 64,
+            "causal": 0, "byte": 2, "query_byte": 2}.items()}  # fmt: skip
+    assert fixed_split(AttentionRows(**one), np.ones((1, 1, 1)), 108) == parts
 
 
 def test_a_systolic_product_is_folds_times_cycles(tmp_path: Path) -> None:

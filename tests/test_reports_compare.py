@@ -52,9 +52,11 @@ def curve(
     )
 
 
-def comparison(*curves: Curve, metric: str = "latency", axis: bool = True) -> Comparison:
+def comparison(
+    *curves: Curve, metric: str = "latency", axis: bool = True, against: str | None = None
+) -> Comparison:
     over = Axis(name="seq", values=SIZES)
-    found, notes = crossings(curves, over, METRICS[metric]) if axis else ([], [])
+    found, notes = crossings(curves, over, METRICS[metric], against) if axis else ([], [])
     return Comparison(
         phase="forward",
         metric=METRICS[metric],
@@ -65,6 +67,7 @@ def comparison(*curves: Curve, metric: str = "latency", axis: bool = True) -> Co
         crossovers=tuple(found),
         notes=tuple(notes),
         warnings=(),
+        against=against,
     )
 
 
@@ -197,3 +200,30 @@ def test_a_figure_needs_an_axis_and_a_known_format(tmp_path: Path) -> None:
         draw_comparison(comparison(QUADRATIC, LINEAR), tmp_path / "figure.gif")
     with pytest.raises(HwsimError, match="--over"):
         draw_comparison(comparison(QUADRATIC, LINEAR, axis=False), tmp_path / "figure.png")
+
+
+def test_against_one_model_there_are_crossings_with_that_one_alone() -> None:
+    steep = curve("steep", "l4", lambda n: 5e-9 * n**2)
+    found = comparison(QUADRATIC, LINEAR, steep, against="full")
+    assert [(one.winner, one.loser, one.at) for one in found.crossovers] == [
+        ("linear on l4", "full on l4", 301.0)
+    ]
+    assert found.notes == ("on l4, no crossover in latency at seq 128 to 1024; best first: steep, full",)
+
+
+def test_the_figure_against_one_model_shows_gains_device_by_device() -> None:
+    """At 512 tokens 2.62 ms against 1.54 ms; what a model's limit excludes is not drawn."""
+    there = [curve("full", "t4", lambda n: 2e-8 * n**2), curve("linear", "t4", lambda n: 3e-6 * n)]
+    short = curve("short", "l4", lambda n: 1e-6 * n, places=(0, 1))
+    found = comparison(
+        QUADRATIC, LINEAR, short, *there, curve("short", "t4", lambda n: 1e-6 * n), against="full"
+    )
+    figure = comparison_figure(found)
+    assert [ax.get_title() for ax in figure.axes] == ["l4", "t4"]
+    lines = {len(line.get_xdata()): line.get_ydata() for line in figure.axes[0].lines[1:]}
+    assert lines[4][2] == pytest.approx(1e-8 * 512**2 / (3e-6 * 512))
+    assert len(lines[2]) == 2
+    tokens = comparison(QUADRATIC, LINEAR, metric="tokens", against="full")
+    gain, places = tokens.gain(tokens.curves[1])
+    assert gain[2] == pytest.approx(lines[4][2])
+    assert places.tolist() == [0, 1, 2, 3]

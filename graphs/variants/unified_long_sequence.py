@@ -1,10 +1,11 @@
-"""One template, ten ways to mix tokens, and exact attention over four cards: long sequences in one view.
+"""One template, many ways to mix tokens, and exact attention over four cards: long sequences in one view.
 
 "A Unified View of Long-Sequence Models towards Modeling Million-Scale Dependencies", arXiv:2302.06218,
 2023. Every model is a token mixer and an MLP, each with residual sum and LayerNorm; the choice of one mixer
 per category and all sizes are our own (6 layers of 512, 8 heads, 2048 inside; token MLP of 256,
 convolutions of 127, 256 random features, Linformer rank 256, windows of 512 and one global token, chunks of
-64 with 2 hashes, 64 states a channel). FNet-Base, MLP-Mixer-B/16 and an S4 of the arena are from memory,
+64 with 2 hashes, blocks of 128 locally and for Sinkhorn, of 64 with 3 random ones for BigBird, 64 states a
+channel). FNet-Base, MLP-Mixer-B/16 and an S4 of the arena are from memory,
 unverified. The token MLP of the family lives at one length, 4096. Distributed attention is our own reading,
 as the source gives no algorithm: a device owns a quarter of the queries, has gathered all keys and values,
 and walks its rows in chunks of 1024 whose scores and probabilities are stored; `distributed-mha-vanilla` is
@@ -65,6 +66,21 @@ CONFIGS = {
         "kind": "family", "mixer": "longformer", "window": 512, "global_tokens": 1,
         "layers": 6, "hidden": 512, "heads": 8, "intermediate": 2048,
         "max_position": 65536, "length": 4096, "least": 768, "post_norm": True, "dtype": "float16",
+    },
+    "mixer-family-local": {
+        "kind": "family", "mixer": "local", "block": 128,
+        "layers": 6, "hidden": 512, "heads": 8, "intermediate": 2048,
+        "max_position": 65536, "length": 4096, "least": 2, "post_norm": True, "dtype": "float16",
+    },
+    "mixer-family-bigbird": {
+        "kind": "family", "mixer": "bigbird", "block": 64, "random_blocks": 3,
+        "layers": 6, "hidden": 512, "heads": 8, "intermediate": 2048,
+        "max_position": 65536, "length": 4096, "least": 512, "post_norm": True, "dtype": "float16",
+    },
+    "mixer-family-sinkhorn": {
+        "kind": "family", "mixer": "sinkhorn", "block": 128, "max_blocks": 512,
+        "layers": 6, "hidden": 512, "heads": 8, "intermediate": 2048,
+        "max_position": 65536, "length": 4096, "least": 2, "post_norm": True, "dtype": "float16",
     },
     "mixer-family-hashing": {
         "kind": "family", "mixer": "reformer", "rounds": 2, "buckets": 32, "chunk": 64,

@@ -6,6 +6,7 @@ import numpy as np
 
 from hwsim.engines.blocking import busiest_byte, reread_byte, wasted_byte
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows, Structure
+from hwsim.engines.splitting import fixed_split
 
 # Output tiles that vendor GEMM libraries ship, rows x columns, and K splits.
 TILES = (
@@ -28,8 +29,11 @@ ALIGNED_BYTE = 16.0  # vector loads need rows that begin at multiples of it
 QUERY_TILES = (128, 64, 16)
 KV_STEP = 128
 NARROW_BYTE = 2.0  # elements below it are of 8 bits or fewer
+# FlashAttention 2 and LeanAttention (public sources): a decoded token is padded to 64 rows
+LEAST_TILE = {"flash_attention_2": 64, "flash_decoding": 64, "stream_k": 64}
 KV_SPLITS = (1, 2, 4, 8, 16, 32, 64)
 DECODED = 8.0  # queries per sequence up to which kernels pack the heads of a group into one tile
+_SCHEDULES = {"flash_decoding": "split-KV by rule", "stream_k": "stream-K"}
 ROW_OF_A_WARP = 1024.0  # elements of a softmax row up to which one warp keeps it in registers (torch)
 STREAM_BLOCK = 8192.0  # bytes a block of a streaming kernel handles: 256 threads x two 16 B accesses
 
@@ -87,18 +91,21 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
 
     Kernels for few queries may pack the heads that share keys into one tile, which reads keys less often
     and makes fewer blocks; the others give each head its own. Keys stored narrower than queries are
-    widened on the way, which slows every block. Stream-K has no such grid: the key steps of all tiles
-    stand in one line, dealt evenly to two blocks a unit; these leave partial results (LeanAttention)
-    where a tile goes over from one to the next.
+    widened on the way, which slows every block. FlashDecoding takes the split that its rule names, not the
+    best. Stream-K has no such grid: the key steps of all tiles stand in one line, dealt evenly to two
+    blocks a unit; these leave partial results (LeanAttention) where a tile goes over from one to the next.
+    A unit then begins as many tiles as its stretch of the line touches.
     """
-    streams = machine.attention_kernel == "stream_k"
-    splits = KV_SPLITS if machine.attention_kernel == "flash_split_kv" else (1,)
+    kernel, c = machine.attention_kernel, machine.coefficients
+    splits = KV_SPLITS if kernel == "flash_split_kv" else (1,)
     grid = [(split, packs) for packs in (True, False) for split in splits]
     split, packs = (np.array(column, dtype=np.float64)[:, None, None] for column in zip(*grid, strict=True))
-    c = machine.coefficients
     group = rows.heads / rows.kv_heads
     packed = rows.q_len * np.where((rows.q_len <= DECODED) & (packs > 0), group, 1.0)
-    tile = np.select([packed <= size for size in QUERY_TILES[::-1]], QUERY_TILES[::-1], QUERY_TILES[0])
+    sizes = [size for size in QUERY_TILES[::-1] if size >= LEAST_TILE.get(kernel, 1)]
+    tile = np.select([packed <= size for size in sizes], sizes, sizes[-1])
+    if kernel == "flash_decoding":
+        split = fixed_split(rows, packed, machine.units)
     steps = np.ceil(visible_keys(rows, tile * rows.q_len / packed) / split / KV_STEP)
     width = rows.head_dim + rows.value_dim
     flop_per_tile = 2.0 * tile * steps * KV_STEP * width
@@ -110,10 +117,10 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
     partial = np.where(split > 1, 2 * 4 * split * rows.heads * rows.q_len * rows.value_dim, 0.0)
     waves, most = np.ceil(tiles / machine.units), np.maximum(1.0, tiles / machine.units)
     begun = waves + (split > 1)
-    if streams:
+    if kernel == "stream_k":
         waves = most = np.ceil(tiles * steps / machine.units) / steps
         blocks = np.minimum(2.0 * machine.units, tiles * steps)
-        begun = np.ceil(blocks / machine.units)
+        begun = np.maximum(1.0, 1.0 + tiles / machine.units - 1.0 / steps)
         partial = 2 * 4 * blocks * np.minimum(tile, packed) * rows.value_dim
     return Demand(
         matrix=waves * machine.units * flop_per_tile / efficiency * widened,
@@ -121,13 +128,13 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
         onchip=tiles * byte_per_tile + partial + 2 * rows.heads * rows.q_len * width * rows.byte,
         busiest=most * byte_per_tile,
         extra_dram=np.zeros((1, 1)),
-        labels=tuple(_attention_label(int(s), bool(p), streams) for s, p in grid),
+        labels=tuple(_attention_label(kernel, int(s), bool(p)) for s, p in grid),
         begun=begun,
     )
 
 
-def _attention_label(split: int, packs: bool, streams: bool) -> str:
-    name = "stream-K" if streams else f"split-KV {split}" if split > 1 else "one pass"
+def _attention_label(kernel: str, split: int, packs: bool) -> str:
+    name = _SCHEDULES.get(kernel) or (f"split-KV {split}" if split > 1 else "one pass")
     return name if packs else f"{name}, heads apart"
 
 
