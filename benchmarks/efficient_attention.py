@@ -1,17 +1,18 @@
-"""Where efficient attention pays, and the Long Range Arena row by row: tables and figure of docs/.
+"""The Long Range Arena row by row, LeanAttention's gains, and wide attention run for real: tables of docs/.
 
-    python -m benchmarks.efficient_attention crossover --figure docs/images/efficient-attention.png
-    python -m benchmarks.efficient_attention arena | lean
+    python -m benchmarks.efficient_attention arena | lean | wide
 
 `arena` reads the published table from the shared folder of seeds (HWSIM_SHARED); nothing of it enters what is
-computed.
+computed. `wide` runs modules of torch on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,6 @@ import numpy as np
 
 import hwsim
 
-DEVICES = ("a100-80gb-sxm", "tpu-v3", "iphone-14", "raspberry-pi-4")
-WIDTH, HEADS = 512, 8
-MIXERS: Mapping[str, Mapping[str, Any]] = {
-    "softmax": {},
-    "local": {"block": 128},
-    "longformer": {"window": 512, "global_tokens": 1},
-    "bigbird": {"block": 64, "random_blocks": 3},
-    "sinkhorn": {"block": 128, "max_blocks": 512},
-    "reformer": {"rounds": 2, "buckets": 64, "chunk": 64},
-    "linformer": {"max_position": 65536, "rank": 256, "shared": True},
-    "linear": {},
-    "performer": {"features": 256, "kernel": "relu"},
-}
 ARENA = {
     "Transformer": "lra-transformer",
     "Local Attention": "lra-local",
@@ -43,74 +31,16 @@ ARENA = {
     "Linear Transformer": "lra-linear-transformer",
     "Performer": "lra-performer",
 }
+WIDE = tuple(f"wide-attention-{form}" for form in ("6x8", "3x16", "2x24", "1x48"))
+SEQUENCE, ROUNDS = {"batch": 1, "seq": 1000}, 9
+CONTIGUOUS = {
+    "coefficient.attention_stream_share": 1.0
+}  # keys in one piece: the fitted share is that of pages
+KERNELS = ("flash_attention_2", "flash_decoding", "stream_k")
 ARENA_LENGTHS = np.array([1000.0, 2000.0, 3000.0, 4000.0])
 
 
-def crossover(figure: str | None) -> None:
-    """From which length on each mixer is faster than flash attention, one layer of 512 with 8 heads, fp16."""
-    import torch
-
-    from graphs.mixers.kinds import mixer
-
-    graphs = {}
-    for kind, settings in MIXERS.items():
-        module = mixer(kind, WIDTH, HEADS, settings).to(torch.float16)
-        graphs[kind] = hwsim.trace(module, inputs={"x": ("batch", "seq", WIDTH)}, sizes={"seq": 4096})
-    print("| mixer | " + " | ".join(DEVICES) + " |\n|---|" + "---|" * len(DEVICES))
-    curves: dict[str, dict[str, tuple[Any, Any]]] = {device: {} for device in DEVICES}
-    lengths = np.unique(np.round(np.geomspace(512, 65536, 113) / 128) * 128)
-    for device in DEVICES:
-        for kind, graph in graphs.items():
-            found = hwsim.estimate(graph, device, batch=1, seq=lengths)
-            curves[device][kind] = (lengths, np.asarray(found.latency_s))
-    for kind in list(MIXERS)[1:]:
-        cells = [_from_where(curves[device]["softmax"], curves[device][kind]) for device in DEVICES]
-        print(f"| {kind} | " + " | ".join(cells) + " |")
-    if figure:
-        _draw(curves, figure)
-
-
-def _from_where(full: tuple[Any, Any], other: tuple[Any, Any]) -> str:
-    """The least length from which on the other always needs less time."""
-    less = other[1] < full[1]
-    lasting = np.logical_and.accumulate(less[::-1])[::-1]
-    if not lasting.any():
-        return "never"
-    first = int(np.argmax(lasting))
-    ratio = full[1][-1] / other[1][-1]
-    return f"{'always' if first == 0 else f'{full[0][first]:.0f}'} ({ratio:.3g}x at 64k)"
-
-
-def _draw(curves: Mapping[str, Mapping[str, tuple[Any, Any]]], path: str) -> None:
-    from matplotlib.figure import Figure
-
-    from reports.palette import CURVES
-
-    sheet = Figure(figsize=(10, 7), layout="constrained")
-    axes = sheet.subplots(2, 2).flat
-    dashes = ["-", "--", ":"]
-    for ax, (device, found) in zip(axes, curves.items(), strict=True):
-        full = found["softmax"][1]
-        for index, (kind, (lengths, seconds)) in enumerate(found.items()):
-            if kind == "softmax":
-                continue
-            colour = CURVES[(index - 1) % len(CURVES)]
-            ax.plot(lengths, full / seconds, color=colour, ls=dashes[(index - 1) // len(CURVES)], label=kind)
-        ax.axhline(1, color="0.4", lw=1)
-        ax.set(xscale="log", yscale="log", title=device, xlabel="tokens", ylabel="speed over flash attention")
-        ax.set_xticks([512, 2048, 8192, 32768], ["512", "2k", "8k", "32k"])
-        ax.minorticks_off()
-        ax.grid(alpha=0.25)
-    sheet.legend(
-        *next(iter(sheet.axes)).get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=8,
-        frameon=False,
-    )
-    sheet.savefig(path, dpi=130)
-
-
-def arena(figure: str | None) -> None:
+def arena() -> None:
     """Training steps and peak memory; a 4 x 4 TPU v3 has 2 of the 32 sequences a chip."""
     import yaml
 
@@ -157,37 +87,73 @@ def _ranked(one: Any, other: Any) -> float:
     return float(spearmanr(one, other).statistic)
 
 
-def lean(figure: str | None) -> None:
-    """Decode attention on an A100: stream-K over one block a head and over the best split."""
-    print(
-        "| heads | batch | context | flash | split-KV | stream-K | over flash | over split |\n"
-        + "|---" * 8
-        + "|"
-    )
+def lean() -> None:
+    """Decode attention on an A100: stream-K over one block a head and over FlashDecoding's split."""
+    contexts = np.array([1024.0, 8192.0, 65536.0, 262144.0, 524288.0])
+    print("| heads | batch | over | 1k | 8k | 64k | 256k | 512k |\n" + "|---" * 8 + "|")
+    gains: dict[str, list[Any]] = {"FlashAttention-2": [], "FlashDecoding": []}
     for heads in (8, 16, 32, 56):
-        for batch in (1, 4):
-            for context in (8192, 65536, 524288):
-                times = [
-                    1e6 * float(hwsim.estimate(
-                        f"lean-attention-dh64-h{heads}", "a100-80gb-sxm", phase="decode", stack="kernel",
-                        batch=batch, context=context, overrides={"stack.attention_kernel": kernel},
-                    ).latency_s)
-                    for kernel in ("flash", "flash_split_kv", "stream_k")
-                ]  # fmt: skip
-                shown = " | ".join(f"{one:.0f} us" for one in times)
-                gains = f"{times[0] / times[2]:.2f} | {times[1] / times[2]:.2f}"
-                print(f"| {heads} | {batch} | {context} | {shown} | {gains} |")
+        for batch in (1, 2, 4):
+            unsplit, split, even = (
+                np.asarray(hwsim.estimate(
+                    f"lean-attention-dh64-h{heads}", "a100-80gb-sxm", phase="decode", stack="kernel",
+                    batch=batch, context=contexts, overrides={"stack.attention_kernel": kernel, **CONTIGUOUS},
+                ).latency_s)
+                for kernel in KERNELS
+            )  # fmt: skip
+            for name, other in zip(gains, (unsplit, split), strict=True):
+                gains[name].append(other / even)
+                print(f"| {heads} | {batch} | {name} | {' | '.join(f'{one:.2f}' for one in other / even)} |")
+    for name, found in gains.items():
+        print(f"\nover {name}: mean {np.mean(found):.2f}, at most {np.max(found):.2f}")
 
 
-PARTS: Mapping[str, Callable[[str | None], None]] = {"crossover": crossover, "arena": arena, "lean": lean}
+def wide() -> None:
+    """Processor time of real modules on one thread, one sequence of 1000 bytes, fp32, beside the estimate.
+
+    Rounds go over all models in turn, and the second best of each counts: other programs only add.
+    """
+    import torch
+
+    from graphs import catalog
+    from graphs.layers import materialise
+
+    torch.set_num_threads(1)
+    calls: dict[str, Callable[[], Any]] = {}
+    for name in WIDE:
+        entry = catalog.find(name)
+        module = catalog.load(entry)
+        model = module.build(entry.config).eval()
+        args, kwargs = materialise(
+            module.example(entry.config, "forward"), SEQUENCE, torch.float32, torch.Generator().manual_seed(0)
+        )
+        calls[name] = partial(model, *args, **kwargs)
+    took: dict[str, list[float]] = {name: [] for name in calls}
+    with torch.inference_mode():
+        for _ in range(ROUNDS):
+            for name, call in calls.items():
+                began = time.process_time()
+                call()
+                took[name].append(time.process_time() - began)
+    measured = {name: sorted(times)[1] for name, times in took.items()}
+    predicted = {
+        name: float(hwsim.estimate(name, "local", dtype="fp32", stack="eager", **SEQUENCE).latency_s)
+        for name in calls
+    }
+    last = WIDE[-1]
+    print("| layers x heads | measured | over 1 x 48 | predicted | over 1 x 48 |\n" + "|---" * 5 + "|")
+    for name in calls:
+        shown = [f"{1e3 * one[name]:.0f} ms | {one[name] / one[last]:.2f}" for one in (measured, predicted)]
+        print(f"| {name.removeprefix('wide-attention-')} | {' | '.join(shown)} |")
+
+
+PARTS: Mapping[str, Callable[[], None]] = {"arena": arena, "lean": lean, "wide": wide}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("part", choices=sorted(PARTS))
-    parser.add_argument("--figure")
-    given = parser.parse_args(arguments)
-    PARTS[given.part](given.figure)
+    PARTS[parser.parse_args(arguments).part]()
 
 
 if __name__ == "__main__":
