@@ -249,7 +249,7 @@ def test_the_document_aligns_its_lists_with_the_values() -> None:
     document = json.loads(hwsim.compare(["bert-base", "gpt2"], ["l4", "t4"], over="seq=256:1024").to_json())
     assert document["schema"] == "hwsim.comparison/1"
     assert set(document) == {
-        *("schema", "phase", "metric", "over", "curves", "crossovers", "notes", "warnings"),
+        *("schema", "phase", "metric", "over", "against", "curves", "crossovers", "notes", "warnings"),
     }
     assert document["over"] == {"name": "seq", "values": [256.0, 512.0, 1024.0]}
     bert = document["curves"][0]
