@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from devices import energy
+from devices import energy, hosts
 from devices.derived import derived_bandwidth
 from devices.device import (
     Array,
@@ -114,6 +114,9 @@ def _memory(
             label=level.label or level.type,
             type=level.type,
         )
+    if "nvme" not in levels and any(link.topology == "host" for link in profile.links.values()):
+        levels["nvme"] = hosts.nvme()
+        sources["memory.nvme"] = hosts.nvme_source()
     return Memory(units=compute.units, **levels)
 
 
@@ -126,6 +129,7 @@ def _levels(profile: DeviceProfile) -> Mapping[str, LevelProfile]:
         "l3": memory.l3,
         "dram": memory.dram,
         "host": memory.host,
+        "nvme": memory.nvme,
     }
     return {name: level for name, level in levels.items() if level is not None}
 
@@ -135,7 +139,7 @@ def _level_energy(name: str, level: LevelProfile, technology: Technology) -> flo
         return level.energy
     if name == "dram":
         return energy.dram_energy(technology, level.type)
-    return None if name == "host" else energy.sram_energy(technology, name)
+    return None if name in ("host", "nvme") else energy.sram_energy(technology, name)
 
 
 def _energy(profile: DeviceProfile, technology: Technology) -> Energy:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from devices.profile import DeviceProfile
 
 _FOLDER = Path(__file__).parent
-_NOT_PROFILES = {"energy", "area", "architectures", "names"}
+_NOT_PROFILES = {"energy", "area", "architectures", "names", "hosts"}
 _KINDS = ("gpu", "tpu", "edge", "cpu", "accelerator")
 
 

@@ -18,8 +18,11 @@ Quantity = float | NDArray[np.float64]
 Kind = Literal["gpu", "tpu", "edge", "cpu", "accelerator"]
 Engine = Literal["simt", "systolic", "cpu", "spatial"]
 Dataflow = Literal["ws", "os", "is", "rs", "any"]
-# `switch` and `full` reach every device in one hop, `bridge` joins a pair, `host` leads to the CPU.
-Topology = Literal["switch", "full", "cube_mesh", "ring", "torus2d", "torus3d", "bridge", "dragonfly", "host"]
+# `switch` and `full` reach every device in one hop, `bridge` joins a pair, `host` leads to the CPU, `shared`
+# is one medium that a single station uses at a time, as radio is.
+Topology = Literal[
+    "switch", "full", "cube_mesh", "ring", "torus2d", "torus3d", "bridge", "dragonfly", "host", "shared"
+]
 
 # `fp32` is IEEE and `tf32` its own name; `*_acc16` accumulate in 16 bits, all other floats in 32.
 DTYPES = (
@@ -74,7 +77,7 @@ class MemoryLevel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The levels from registers to the host; `units` repeats `compute.units`, in step with it."""
+    """The levels from registers to the host's drive; `units` repeats `compute.units`, in step with it."""
 
     units: Quantity
     register: MemoryLevel | None = None
@@ -83,6 +86,7 @@ class Memory:
     l3: MemoryLevel | None = None
     dram: MemoryLevel | None = None
     host: MemoryLevel | None = None
+    nvme: MemoryLevel | None = None
 
     @property
     def last_level_cache(self) -> MemoryLevel | None:
@@ -167,6 +171,11 @@ class Device:
     sources: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     notes: str = ""
+
+    @property
+    def host_link(self) -> str | None:
+        """The name of the link that leads to the host; None for a device that is its own."""
+        return next((name for name, link in self.links.items() if link.topology == "host"), None)
 
     def peak(self, dtype: str) -> tuple[str, Quantity]:
         """The dtype that runs and its dense peak: the matrix rate, else the vector rate, else the next dtype.

@@ -17,7 +17,7 @@ from devices.quantity import parse_quantity
 
 _PROSE = {"sources", "conflicts", "notes", "aliases", "label", "source", "date"}
 _SIDES = ("rows", "columns", "count")
-_LEVELS = ("register", "l1", "l2", "l3", "dram", "host")
+_LEVELS = ("register", "l1", "l2", "l3", "dram", "host", "nvme")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,6 +117,7 @@ class MemoryProfile(Group):
     l3: LevelProfile | None = None
     dram: LevelProfile
     host: LevelProfile | None = None
+    nvme: LevelProfile | None = None
 
 
 class LinkProfile(Group):

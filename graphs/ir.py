@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WEIGHT, BUFFER, ACTIVATION, KV = "weight", "buffer", "activation", "kv"
 INPUT, GRADIENT, OPTIMIZER = "input", "gradient", "optimizer"
 ROLES = (WEIGHT, BUFFER, ACTIVATION, KV, INPUT, GRADIENT, OPTIMIZER)
+OFFLOADED = "offloaded"  # what a pass has put into another memory; no trace has it
 # what a node of a training step belongs to; anything else is all forward
 FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
 ACCUMULATE, OPTIMIZER_STEP = "accumulate", "optimizer"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from graphs.errors import GraphError
 
 Sequence = Literal["megatron", "ring", "ulysses"]
 Schedule = Literal["gpipe", "1f1b", "interleaved"]
 AXES = ("tp", "sp", "ep", "dp", "pp")  # from neighbours outwards: tensor ranks stand side by side
+OFFLOADED = ("weights", "kv", "optimizer")  # what may lie outside of the devices
+HOST, NVME = "host", "nvme"
+NOWHERE = "none"
+PLACES = (HOST, NVME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +26,8 @@ class Parallel:
     and `ulysses` ranks of their own. A step takes `micro_batches` batches one after the other, in a pipeline
     overlapped as `schedule` says, `interleave` chunks of layers to a stage. `zero` 1 shares optimizer states
     among data ranks, 2 gradients too, 3 weights too. `imbalance` is the load of the busiest expert rank over
-    the mean.
+    the mean. `offload` keeps weights, the kv cache or optimizer states in the memory of the host or on its
+    drive: `weights`, `kv:nvme`, `weights:host+kv:host`.
     """
 
     tp: int = 1
@@ -35,6 +41,7 @@ class Parallel:
     interleave: int = 1
     zero: int = 0
     imbalance: float = 1.0
+    offload: str = NOWHERE
 
     def __post_init__(self) -> None:
         for name in ("tp", "pp", "dp", "sp", "ep", "micro_batches", "interleave"):
@@ -55,6 +62,21 @@ class Parallel:
             )
         if self.interleave > 1 and (self.schedule != "interleaved" or self.pp == 1):
             raise GraphError(f"interleave={self.interleave} needs pp > 1 and schedule 'interleaved'")
+        _ = self.offloaded
+
+    @property
+    def offloaded(self) -> Mapping[str, str]:
+        """What lies outside of the devices, and where."""
+        found: dict[str, str] = {}
+        for part in self.offload.split("+") if self.offload != NOWHERE else ():
+            what, _, place = part.partition(":")
+            if what not in OFFLOADED or (place or HOST) not in PLACES or what in found:
+                raise GraphError(
+                    f"offload={self.offload!r} is not possible; name each of {', '.join(OFFLOADED)} at most "
+                    f"once, as weights, kv:{NVME} or weights:{HOST}+kv:{HOST}"
+                )
+            found[what] = place or HOST
+        return found
 
     @property
     def own_sp(self) -> int:
@@ -77,6 +99,15 @@ class Parallel:
 
     def ranks(self, axis: str) -> int:
         return self.own_sp if axis == "sp" else int(getattr(self, axis))
+
+    def with_ranks(self, **ranks: int) -> Parallel:
+        """The layout with other ranks of some axes; tokens stay split over the tensor ranks if they are."""
+        changes: dict[str, Any] = dict(ranks)
+        if self.sequence == "megatron" and self.sp > 1 and "tp" in ranks:
+            changes["sp"] = ranks["tp"]
+        if ranks.get("pp", self.pp) == 1:
+            changes["interleave"] = 1
+        return replace(self, **changes)
 
     def stride(self, axis: str) -> int:
         """Devices between neighbours of an axis."""

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from devices import Device
 from devices.cluster import Cluster
 from devices.cluster import machine as find_machine
 from devices.errors import near
-from graphs.parallel import AXES, ONE, Parallel
+from graphs.parallel import AXES, HOST, NVME, ONE, Parallel
 from hwsim.errors import HwsimError
-from hwsim.network import Fabric, Path, fabric_of
+from hwsim.network import HOP_S, Fabric, Level, Path, fabric_of
+
+SINGLE_DEVICES = 8  # as many of a lone profile are taken to stand in one host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +27,19 @@ class Deployment:
     device: Device
     parallel: Parallel
     fabric: Fabric
+    sharers: int = 1  # devices of one host
+    most: int = 1  # devices that can be had
     warnings: tuple[str, ...] = ()
 
     @property
     def paths(self) -> Mapping[str, Path]:
-        """Links of every axis with more than one rank."""
+        """Links of every axis with more than one rank, and to what lies outside of the devices."""
+        outside = set(self.parallel.offloaded.values())
         return {
             axis: self.fabric.path(self.parallel.ranks(axis), self.parallel.stride(axis))
             for axis in AXES
             if self.parallel.ranks(axis) > 1
-        }
+        } | {place: (outside_link(self.device, place, self.sharers),) for place in sorted(outside)}
 
 
 def deploy(machine: Any, parallel: Parallel, changes: Mapping[str, Any]) -> Deployment:
@@ -52,8 +59,45 @@ def deploy(machine: Any, parallel: Parallel, changes: Mapping[str, Any]) -> Depl
     if fabric.warning:
         warnings.append(fabric.warning)
     return Deployment(
-        name=found.id, device=changed, parallel=parallel, fabric=fabric, warnings=tuple(warnings)
-    )
+        name=found.id, device=changed, parallel=parallel, fabric=fabric, sharers=_sharers(found, parallel),
+        most=found.count if isinstance(found, Cluster) else max(SINGLE_DEVICES, parallel.devices),
+        warnings=tuple(warnings),
+    )  # fmt: skip
+
+
+def _sharers(machine: Device | Cluster, parallel: Parallel) -> int:
+    """Devices at work in one host; all of them where nothing says how many a host holds."""
+    held = machine.host.devices if isinstance(machine, Cluster) and machine.host else parallel.devices
+    return min(held, parallel.devices)
+
+
+def outside_link(device: Device, place: str, sharers: int = 1) -> Level:
+    """The way from a device to the memory or the drive of its host.
+
+    Every device has its own link; the drive is shared by those of the host, and behind the link.
+    """
+    name, host = device.host_link, device.memory.host
+    if host is not None and host.bandwidth_byte_per_s is not None:
+        name, rate, latency = "host", host.bandwidth_byte_per_s, None
+    elif name is not None:
+        rate, latency = device.links[name].bandwidth_byte_per_s, device.links[name].latency_s
+    else:
+        raise HwsimError(
+            f"device '{device.id}' has no link to a host, so nothing can be off-loaded; "
+            "its profile would need a link of topology 'host' or a memory.host"
+        )
+    if place == NVME:
+        drive = device.memory.nvme
+        if drive is None or drive.bandwidth_byte_per_s is None:
+            raise HwsimError(
+                f"device '{device.id}' names no drive; off-load to the {HOST}, "
+                "or give its profile a memory.nvme"
+            )
+        name, rate = NVME, np.minimum(rate, drive.bandwidth_byte_per_s / sharers)
+    return Level(
+        ways=2, bandwidth_byte_per_s=rate, latency_s=HOP_S if latency is None else latency,
+        topology="host", link=name,
+    )  # fmt: skip
 
 
 def _with_links(cluster: Cluster, changed: Device) -> Cluster:

@@ -44,6 +44,7 @@ class Exchanges:
         self._width = [table.rows[index].read_bits[0] / 8 for index in self.rows]
         self._once = np.array([float(table.once(table.rows[index].phase)) for index in self.rows])
         self.behind = [one.attribute("behind") for one in self._operators]
+        self.axes = [one.attribute("axis") for one in self._operators]
         self.hiding = {name: _hiding(table, name) for name in set(self.behind) - {NOTHING}}
 
     def price(self, values: Environment, machine: Machine) -> Exchanged:
@@ -72,11 +73,22 @@ class Exchanges:
         total = np.zeros(1)
         counts = self.counts * self._once if once else self.counts
         for name in sorted(set(self.behind)):
-            mine = np.array([index for index, one in enumerate(self.behind) if one == name], dtype=np.intp)
-            spent = np.einsum("r,rp->p", counts[mine], exchanged.seconds[mine])
-            hidden = working.get(name, np.zeros(1)) if name else np.zeros(1)
-            total = total + np.maximum(0.0, spent - hidden)
+            if name:  # different links are busy at once; the longest is waited for
+                each = [self._spent(name, exchanged, counts, axis) for axis in sorted(set(self.axes))]
+                hidden = working.get(name, np.zeros(1))
+                total = total + np.maximum(0.0, np.maximum.reduce(np.broadcast_arrays(*each)) - hidden)
+            else:
+                total = total + self._spent(name, exchanged, counts)
         return total
+
+    def _spent(self, behind: str, exchanged: Exchanged, counts: Array, axis: str | None = None) -> Array:
+        """Seconds of the exchanges that name this work, over one axis or all."""
+        mine = [
+            at
+            for at, one in enumerate(zip(self.behind, self.axes, strict=True))
+            if one[0] == behind and axis in (None, one[1])
+        ]
+        return np.asarray(np.einsum("r,rp->p", counts[mine], exchanged.seconds[mine]))
 
 
 def _rows(values: list[Array]) -> Array:

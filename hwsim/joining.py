@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from graphs.ir import OFFLOADED
 from graphs.parallel import Parallel
 from hwsim.engines.demand import Array
 from hwsim.evaluate import Totals
@@ -77,7 +78,7 @@ def _field(name: str) -> Callable[[Totals], Array]:
 
 
 def _held(totals: Totals) -> Array:
-    return np.asarray(sum(totals.memory.values()))
+    return np.asarray(sum(byte for role, byte in totals.memory.items() if role != OFFLOADED))
 
 
 def _stacked(parts: Sequence[Totals], of: Callable[[Totals], Array]) -> Array:

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from graphs.expressions import Environment
-from graphs.ir import GRADIENT, KV, OPTIMIZER, WEIGHT, OperatorGraph
+from graphs.ir import GRADIENT, KV, OFFLOADED, OPTIMIZER, WEIGHT, OperatorGraph
 from graphs.workload import dtype_bits
 from hwsim.engines.demand import Array
 
-# held all along
+# held all along, on the device but for the last
 RESIDENT_ROLES: Mapping[str, str] = {
     WEIGHT: "weights",
     "buffer": "weights",
     KV: "kv_cache",
     OPTIMIZER: "optimizer",
+    OFFLOADED: "offloaded",
 }
 
 

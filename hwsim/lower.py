@@ -18,6 +18,7 @@ from graphs.passes.attention import apply_attention
 from graphs.passes.cache import copy_cache
 from graphs.passes.checkpointing import checkpoint
 from graphs.passes.fusion import fuse
+from graphs.passes.offloading import offload
 from graphs.passes.optimizer import add_optimizer
 from graphs.passes.precision import apply_precision
 from graphs.passes.replicas import share_replicas
@@ -68,6 +69,7 @@ def lower(
         if name not in PASSES:
             raise HwsimError(f"stack '{stack.id}' names pass {name!r}; passes are {', '.join(PASSES)}")
         passed = PASSES[name](passed)
+    passed = offload(passed, parallel.offloaded)
     table = build_table(passed, warm=warm, repeats=repeats, in_flight=in_flight)
     with _LOCK:
         _CACHE[key] = (graph, table)
@@ -237,8 +239,13 @@ def _live_sets(
         if storage.role in RESIDENT_ROLES:
             resident[RESIDENT_ROLES[storage.role]][size] += width
     held, gradients = np.zeros((2, graph.length + 2, sizes))
+    border = next((node.at for node in graph.nodes if node.phase != FORWARD), 0)
+    kept_for_backward = np.zeros(sizes)
     for index, start, stop in lifetimes(graph):
         size, width = storage_sizes[index]
+        # made anew by every micro-batch, unlike buffers that stand there from step to step
+        if graph.storages[index].allocated_at >= 0 and start < border <= stop:
+            kept_for_backward[size] += width
         for change in (held, gradients)[: 1 + (graph.storages[index].role == GRADIENT)]:
             change[start, size] += width
             change[stop + 1, size] -= width
@@ -246,9 +253,7 @@ def _live_sets(
     for change in (held, gradients):
         np.cumsum(change, axis=0, out=change)
     held, gradients = held[at], gradients[at]
-    last = next((i for i, node in enumerate(graph.nodes) if node.phase != FORWARD), 0) - 1
-    if in_flight > 1 and last >= 0:  # what micro-batches under way keep for their backward pass
-        held = held + (in_flight - 1) * held[last]
+    held = held + (in_flight - 1) * kept_for_backward
     kept = pareto(held)
     return resident, held[kept], gradients[kept]
 

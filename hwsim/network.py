@@ -29,6 +29,8 @@ COLLECTIVES = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL, BROADCAST, SE
 HOP_S = 1e-6  # of a link whose profile gives no latency; from memory, unverified
 # Links whose transfers pass the host's root complex or its network adapter.
 HOSTED = ("host",)
+# One medium for all: who sends keeps the others waiting.
+SHARED = ("shared",)
 PROTOCOLS = ("low_latency", "bulk")
 
 
@@ -63,7 +65,7 @@ class Fabric:
             if here > inside:
                 ways = math.ceil(here / inside)
                 reachable = _reachable(tier, here * stride)
-                if tier.topology in HOSTED:  # those inside share the way through the host
+                if tier.topology in (*HOSTED, *SHARED):  # those inside share the way through the host
                     reachable /= inside
                 levels.append(
                     Level(
@@ -167,7 +169,7 @@ def _rate(level: Level, c: Mapping[str, Any], protocol: str, op: str = "") -> An
     if level.topology in HOSTED:
         share = c["host_link_efficiency"] / (1 + c["host_link_contention"] * max(0, level.ways - 2))
     else:
-        share = c["link_efficiency"]
+        share = c["link_efficiency"] / (level.ways if level.topology in SHARED else 1)
     if protocol == "low_latency":
         share = share * c["low_latency_share"]
     if op == ALL_TO_ALL:

@@ -20,6 +20,7 @@ _KINDS = {
     "cpu": "CPUs",
 }
 # What a source says of numbers that nobody looked up.
+_OF_ALL = ("energy", "memory.nvme")
 _UNSURE = ("from memory", "assum", "placeholder", "derived")
 
 
@@ -83,8 +84,8 @@ def _line(one: Device) -> list[str]:
         UNKNOWN if dram is None else quantity(single(dram.bandwidth_byte_per_s), "B/s"),
         UNKNOWN if dtype is None else quantity(ridges(one)[dtype], ""),
         quantity(single(one.power.limit_w), "W", small=True),
-        # the energy table and derived bandwidths are unsure for everyone
-        ", ".join(name for name in unsure if name != "energy" and not name.endswith(".bandwidth")) or "",
+        # the energy table, the drive and derived bandwidths are unsure for everyone
+        ", ".join(n for n in unsure if n not in _OF_ALL and not n.endswith(".bandwidth")) or "",
     ]
 
 
