@@ -44,7 +44,9 @@ def estimate_document(estimate: Estimate, schema: str, *, ops: bool) -> dict[str
         | {"by": _keyed(e.energy_by_j, ENERGY)},
         "average_power_w": plain(e.average_power_w),
         "bytes_by_level": plain(e.bytes_by_level),
-        "memory_bytes": _keyed(e.memory_bytes, MEMORY) | {"fits": plain(e.fits)},
+        "memory_bytes": _keyed(e.memory_bytes, MEMORY)
+        | {"fits": plain(e.fits), "shortfall": plain(e.shortfall_bytes)},
+        "changes_that_fit": [asdict(one) for one in e.changes_that_fit],
         "flops": plain(e.flops),
         "flops_executed": plain(e.flops_executed),
         "macs": plain(e.macs),

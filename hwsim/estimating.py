@@ -13,7 +13,7 @@ import numpy as np
 from devices import Device, Stack
 from devices import stack as find_stack
 from graphs.errors import GraphError
-from graphs.ir import OperatorGraph
+from graphs.ir import OFFLOADED, OperatorGraph
 from graphs.parallel import Parallel
 from graphs.workload import Precision, Training
 from hwsim.binding import bind, broken_guard, values_text
@@ -27,6 +27,7 @@ from hwsim.joining import Whole, join
 from hwsim.lower import lower
 from hwsim.machine import MATRIX, VECTOR, Machine, build_machine
 from hwsim.optable import OpTable
+from hwsim.remedies import Place, remedies
 from hwsim.result import Estimate
 from hwsim.spreading import spread
 from hwsim.tracing import trace
@@ -131,7 +132,26 @@ def estimate(
         price,
         tuple(warnings),
         training,
-    )
+        _remedies(
+            Place(layout=layout, training=training, precision=precision, most=deployment.most), model, device,
+            phase=phase, batch=batch, seq=seq, context=context, dtype=dtype, weights=weights, kv=kv,
+            stack=stack, optimizer=optimizer, checkpointing=checkpointing, strict=strict, warm=warm,
+            price=price, overrides=overrides, **symbols,
+        ),
+    )  # fmt: skip
+
+
+def _remedies(place: Place, model: Any, device: Any, **given: Any) -> Callable[[Estimate], tuple[Any, ...]]:
+    """What would make the estimate of these arguments fit, computed when it is asked for."""
+    settings = {k: v for k, v in (given["overrides"] or {}).items() if not k.startswith("parallel.")}
+    plain = {**given, "parallel": place.layout, "overrides": settings}
+
+    def ask(**changes: Any) -> Estimate:
+        kept = {name: value for name, value in settings.items() if name.removeprefix("train.") not in changes}
+        found: Estimate = estimate(model, device, **{**plain, "overrides": kept, **changes})
+        return found
+
+    return lambda base: remedies(base, place, ask)
 
 
 def _by_room(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -309,6 +329,7 @@ def _result(
     price: Any,
     warnings: tuple[str, ...],
     training: Training | None,
+    remedies_of: Callable[[Estimate], tuple[Any, ...]],
 ) -> Estimate:
     totals, layout = whole.totals, deployment.parallel
 
@@ -366,6 +387,7 @@ def _result(
         machine=device,
         rows=(lambda: op_rows(table, evaluator, evaluator.totals())) if point else _refuse_rows,
         events=(lambda: timeline(table, evaluator, evaluator.totals())) if point else _refuse_rows,
+        remedies=remedies_of,
     )
 
 
@@ -410,6 +432,8 @@ def _memory(totals: Totals, machine: Machine, shaped: Callable[[Any], Any]) -> d
     parts["reserve"] = reserve if machine.device.kind != "accelerator" else 0.0
     parts["total"] = sum(parts.values())
     parts["capacity"] = capacity
+    if np.any(totals.memory[OFFLOADED]):
+        parts[OFFLOADED] = shaped(totals.memory[OFFLOADED])
     return parts
 
 

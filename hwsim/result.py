@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphs.workload import Training
+
+if TYPE_CHECKING:
+    from hwsim.remedies import Remedy
 
 SCHEMA = "hwsim.estimate/1"
 JOULE_PER_KWH = 3.6e6
@@ -110,6 +113,7 @@ class Estimate:
     machine: Any = field(repr=False, default=None)  # the devices.Device priced on
     rows: Callable[[], Sequence[OpRow]] = field(repr=False, default=tuple)
     events: Callable[[], Sequence[TimelineEvent]] = field(repr=False, default=tuple)
+    remedies: Callable[[Estimate], tuple[Remedy, ...]] = field(repr=False, default=lambda _: ())
 
     @property
     def latency_low_s(self) -> Value:
@@ -146,6 +150,16 @@ class Estimate:
         """Whether everything fits the device's memory."""
         fits = np.less_equal(self.memory_bytes["total"], self.memory_bytes["capacity"])
         return fits if self.shape else bool(fits)
+
+    @property
+    def shortfall_bytes(self) -> Value:
+        """What is missing for everything to fit; nothing where it does."""
+        return np.maximum(0.0, self.memory_bytes["total"] - self.memory_bytes["capacity"])
+
+    @cached_property
+    def changes_that_fit(self) -> tuple[Remedy, ...]:
+        """The smallest changes that would fit, those that change least first; only for a single point."""
+        return self.remedies(self)
 
     @property
     def macs(self) -> Value:

@@ -19,7 +19,7 @@ _BOUND = {
     "compute": "arithmetic",
     "memory": "memory traffic",
     "overhead": "dispatch and launch",
-    "communication": "links between devices",
+    "communication": "links to other devices or the host",
     "power": "the power limit",
     "bubble": "waiting for other stages",
 }
@@ -141,6 +141,7 @@ def _lines(e: Estimate) -> list[tuple[str, str]]:
         ("throughput", _throughput(e)),
         ("memory", memory_line(e)),
         ("", parts_line(e.memory_bytes, MEMORY, "B")),
+        ("would fit", _would_fit(e)),
         ("work", _work(e)),
         ("utilisation", _utilisation(e)),
         ("cost", _cost(e)),
@@ -202,8 +203,21 @@ def memory_line(e: Estimate | Request) -> str:
     """Peak and capacity, and whether it fits."""
     total = byte_count(number(e.peak_memory_bytes))
     capacity = number(e.memory_bytes.get("capacity"))
-    verdict = {"yes": "fits", "NO": "DOES NOT FIT", UNKNOWN: "capacity unknown"}[fits_word(e)]
-    return f"{total} of {byte_count(capacity)}: {verdict}"
+    missing = ""
+    if fits_word(e) == "NO" and capacity is not None:
+        missing = f", {byte_count((number(e.peak_memory_bytes) or 0.0) - capacity)} too much"
+    verdict = {"yes": "fits", "NO": "DOES NOT FIT", UNKNOWN: "capacity unknown"}[fits_word(e)] + missing
+    outside = number(e.memory_bytes.get("offloaded"))
+    beside = f"; {byte_count(outside)} outside of the device" if outside else ""
+    return f"{total} of {byte_count(capacity)}: {verdict}{beside}"
+
+
+def _would_fit(e: Estimate) -> str:
+    """The smallest changes of each kind, with what they come to."""
+    return "; ".join(
+        f"{one.change} ({byte_count(one.memory_bytes)}, {seconds(one.latency_s)})"
+        for one in e.changes_that_fit
+    ) or ("" if e.fits else "nothing that was tried")
 
 
 def _work(e: Estimate) -> str:
