@@ -14,7 +14,7 @@ from hwsim.result import Estimate
 SCHEMA = "hwsim.advice/1"
 GOALS = ("latency", "throughput", "energy", "memory", "cost")
 NOTICED = 0.005  # smaller changes are no change
-PARTS = ("compute", "memory", "overhead", "communication", "power")
+PARTS = ("compute", "memory", "overhead", "communication", "power", "bubble")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Outcome:
 class Step:
     """One change and what it buys: `gains` are before / after per goal, so that more than 1 is better."""
 
-    kind: str  # dtype weights kv attention stack batch device machine together
+    kind: str  # dtype weights kv attention stack layout offload batch device machine together
     name: str
     outcome: Outcome
     gains: Mapping[str, float | None]

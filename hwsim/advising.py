@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from devices import Device, Stack
-from devices import device as find_device
 from devices import stack as find_stack
+from devices.cluster import Cluster
+from devices.cluster import machine as find_machine
 from devices.errors import DeviceError
 from graphs.errors import GraphError
+from graphs.parallel import Parallel
 from hwsim.advice import GOALS, NOTICED, PARTS, Advice, Outcome, Step
+from hwsim.deployment import layout_of
 from hwsim.errors import HwsimError
 from hwsim.neighbours import Change, Setup, changes, numeric_changes
 from hwsim.result import Estimate
@@ -26,7 +29,7 @@ from hwsim.result import Estimate
 
 def advise(
     model: Any,
-    device: str | Device,
+    device: str | Device | Cluster,
     *,
     goal: str = "latency",
     phase: str = "forward",
@@ -37,6 +40,7 @@ def advise(
     weights: str | None = None,
     kv: str | None = None,
     stack: str | Stack = "compiled",
+    parallel: Parallel | Mapping[str, Any] | None = None,
     strict: bool = False,
     price: Any = None,
     overrides: Mapping[str, Any] | None = None,
@@ -45,8 +49,9 @@ def advise(
     """The neighbours of one set-up, ranked by what they buy for `goal`.
 
     `goal` is latency, throughput, energy, memory or cost; energy and cost are per new token, or per sample
-    where the model has no tokens. The other arguments are those of `estimate`, for a single point. A `price`
-    is that of `device`; other devices are rented at the price of their own profile.
+    where the model has no tokens. The other arguments are those of `estimate`, for a single point. Other
+    layouts are tried on a cluster, or where there are several devices already. A `price` is that of `device`;
+    other devices are rented at the price of their own profile.
     """
     if goal not in GOALS:
         near = difflib.get_close_matches(goal, GOALS, n=1)
@@ -56,10 +61,11 @@ def advise(
     setup = _setup(
         Setup(
             model=model,
-            device=device if isinstance(device, Device) else find_device(device),
+            device=device if isinstance(device, Device | Cluster) else find_machine(device),
             stack=stack if isinstance(stack, Stack) else find_stack(stack),
             phase=phase, dtype=dtype, weights=weights, kv=kv, price=price, strict=strict,
             sizes={name: value for name, value in sizes.items() if value is not None},
+            parallel=layout_of(parallel, _of_room(overrides or {}, "parallel.")),
         ),
         overrides or {},
     )  # fmt: skip
@@ -84,11 +90,15 @@ def advise(
 
 def _setup(setup: Setup, overrides: Mapping[str, Any]) -> Setup:
     """Overrides of device and stack put into these, so that they stay behind when these are exchanged."""
-    mine = {room: _of_room(overrides, f"{room}.") for room in ("device", "stack")}
-    rest = {path: value for path, value in overrides.items() if path.partition(".")[0] not in mine}
+    rooms = ("device", "stack", "parallel")
+    mine = {room: _of_room(overrides, f"{room}.") for room in rooms}
+    rest = {path: value for path, value in overrides.items() if path.partition(".")[0] not in rooms}
+    if isinstance(setup.device, Cluster):  # whose links follow its device where it is deployed
+        rest |= {f"device.{path}": value for path, value in mine["device"].items()}
+        mine["device"] = {}
     return replace(
         setup,
-        device=setup.device.replace(**mine["device"]),
+        device=setup.device.replace(**mine["device"]) if isinstance(setup.device, Device) else setup.device,
         stack=setup.stack.replace(**mine["stack"]),
         overrides=rest,
     )
@@ -118,7 +128,7 @@ def _compared(change: Change, base: Estimate, now: Outcome, after: Estimate) -> 
 
 def _numbers(setup: Setup, base: Estimate, now: Outcome, refused: dict[str, str]) -> list[Step]:
     """Steps that are numbers, all in one estimate; without sizes when the model's limits refuse one."""
-    numeric = numeric_changes(base)
+    numeric = numeric_changes(base, setup.links)
     if not numeric.names:
         return []
     sizes = [path for path in numeric.overrides if "." not in path]
@@ -140,10 +150,11 @@ def _numbers(setup: Setup, base: Estimate, now: Outcome, refused: dict[str, str]
 def _together(
     setup: Setup, base: Estimate, now: Outcome, taken: Sequence[tuple[Change, Step]], goal: str
 ) -> Step | None:
-    """The best step of each kind that keeps the device and the batch, all at once."""
+    """The best step of each kind that keeps the devices and the batch, all at once."""
     best: dict[str, tuple[Change, Step]] = {}
     for change, step in taken:
-        if change.kind == "device" or step.gain(goal) <= 1 + NOTICED:
+        more = change.setup.parallel.devices != setup.parallel.devices
+        if change.kind in ("device", "offload") or more or step.gain(goal) <= 1 + NOTICED:
             continue
         if change.kind not in best or step.gain(goal) > best[change.kind][1].gain(goal):
             best[change.kind] = (change, step)
@@ -155,7 +166,8 @@ def _together(
             kernel = change.setup.stack.attention_kernel
             joined = replace(joined, stack=joined.stack.replace(attention_kernel=kernel))
         else:
-            joined = replace(joined, **{kind: getattr(change.setup, kind)})
+            name = "parallel" if kind == "layout" else kind
+            joined = replace(joined, **{name: getattr(change.setup, name)})
     name = " + ".join(change.name for change, _ in best.values())
     return _compared(Change(kind="together", name=name, setup=joined), base, now, joined.estimate())
 
@@ -173,7 +185,7 @@ def _outcomes(found: Estimate) -> list[Outcome]:
         "memory_bytes": found.memory_bytes["total"],
         "capacity_bytes": found.memory_bytes["capacity"],
     }
-    parts = {name: _points(found.breakdown_s[name], found) for name in PARTS}
+    parts = {name: _points(found.breakdown_s.get(name, 0.0), found) for name in PARTS}
     flat = {name: _points(value, found) for name, value in columns.items()}
     money = None if cost is None else _points(cost / units, found)
     return [
@@ -237,6 +249,7 @@ _NAMES = {
     "memory": "memory traffic",
     "overhead": "launches",
     "communication": "communication",
+    "bubble": "waiting for other stages",
     "power": "throttling",
 }
 

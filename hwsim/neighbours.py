@@ -9,10 +9,13 @@ from typing import Any, get_args
 import numpy as np
 
 from devices import Device, Stack, devices, format_quantity
+from devices.cluster import Cluster
 from devices.stack import AttentionKernel, stacks
 from graphs.ir import FLOAT_DTYPES
+from graphs.parallel import ONE, Parallel
 from graphs.workload import dtype_bits
 from hwsim.estimating import estimate
+from hwsim.layout_steps import named, off_loaded, otherwise_dealt, ranks_changed
 from hwsim.result import Estimate
 
 WEIGHTS = ("int8", "int4:g128")
@@ -26,7 +29,7 @@ class Setup:
     """Everything one estimate needs."""
 
     model: Any
-    device: Device
+    device: Device | Cluster
     stack: Stack
     phase: str
     dtype: str | None
@@ -36,22 +39,34 @@ class Setup:
     strict: bool
     sizes: Mapping[str, Any]
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    parallel: Parallel = ONE
 
     def estimate(self, **changes: Any) -> Estimate:
         """The estimate, with more overrides (numbers or arrays) if wanted."""
         found: Estimate = estimate(
             self.model, self.device, phase=self.phase, dtype=self.dtype, weights=self.weights, kv=self.kv,
-            stack=self.stack, strict=self.strict, price=self.price,
+            stack=self.stack, strict=self.strict, price=self.price, parallel=self.parallel,
             overrides={**self.sizes, **self.overrides, **changes},
         )  # fmt: skip
         return found
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Links of the device that exchanges of this layout may cross."""
+        one = self.device.device if isinstance(self.device, Cluster) else self.device
+        outside = {one.host_link} if self.parallel.offloaded else set()
+        if self.parallel.devices > 1:
+            outside |= (
+                {t.link for t in self.device.tiers} if isinstance(self.device, Cluster) else {*one.links}
+            )
+        return tuple(name for name in one.links if name in outside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One step from a set-up: its kind, its name, and the set-up it leads to."""
 
-    kind: str  # dtype weights kv attention stack device
+    kind: str  # dtype weights kv attention stack layout offload device
     name: str
     setup: Setup
     note: str = ""  # what the step is, where the name does not say it
@@ -64,7 +79,8 @@ def changes(setup: Setup, base: Estimate) -> Iterator[Change]:
     for one in stacks():
         if one.id != setup.stack.id:
             yield Change(kind="stack", name=f"stack {one.id}", setup=replace(setup, stack=one))
-    for device, note in _devices(base):
+    yield from _layouts(setup, base)
+    for device, note in _devices(base) if isinstance(setup.device, Device) and base.devices == 1 else ():
         elsewhere = replace(setup, device=device, price=None)
         yield Change(kind="device", name=f"device {device.id}", setup=elsewhere, note=note)
 
@@ -103,6 +119,22 @@ def _kernels(setup: Setup, base: Estimate) -> Iterator[Change]:
         if kernel not in (*_NO_ADVICE, setup.stack.attention_kernel):
             stack = setup.stack.replace(attention_kernel=kernel)
             yield Change(kind="attention", name=f"attention {kernel}", setup=replace(setup, stack=stack))
+
+
+def _layouts(setup: Setup, base: Estimate) -> Iterator[Change]:
+    """Other ranks where there are several devices, and what may lie outside of them."""
+    layout = setup.parallel
+    most = setup.device.count if isinstance(setup.device, Cluster) else layout.devices
+    experts = any(row.kind == "grouped_gemm" for row in base.ops)
+    several = [*ranks_changed(layout, most, experts=experts)] if most > 1 else []
+    several += otherwise_dealt(layout, setup.phase == "train", setup.phase == "decode")
+    for kind, layouts in (("layout", several), ("offload", off_loaded(layout, base))):
+        for changed in layouts:
+            note = f"on {changed.devices} instead of {layout.devices}" if kind == "layout" else ""
+            yield Change(
+                kind=kind, name=named(layout, changed), setup=replace(setup, parallel=changed),
+                note=note if changed.devices != layout.devices else "",
+            )  # fmt: skip
 
 
 def _devices(base: Estimate) -> Iterator[tuple[Device, str]]:
@@ -146,8 +178,8 @@ class Numeric:
     overrides: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 
-def numeric_changes(base: Estimate) -> Numeric:
-    """Batch halved and doubled, and a somewhat better machine: points of one estimate."""
+def numeric_changes(base: Estimate, links: tuple[str, ...] = ()) -> Numeric:
+    """Batch halved and doubled, and a somewhat better machine with its `links`: points of one estimate."""
     steps: list[tuple[str, str, str, float]] = []
     values: dict[str, float] = {}
     batch = float(base.sizes.get("batch", 0.0))
@@ -156,7 +188,7 @@ def numeric_changes(base: Estimate) -> Numeric:
         steps.append((f"batch {2 * batch:g}", "batch", "batch", 2 * batch))
         if batch >= 2:
             steps.append((f"batch {batch // 2:g}", "batch", "batch", batch // 2))
-    for name, path, value in _machine_values(base):
+    for name, path, value in _machine_values(base, links):
         values[path] = value
         steps.append((f"{name} +{MORE - 1:.0%}", "machine", path, MORE * value))
     count = len(steps) + 1
@@ -166,7 +198,7 @@ def numeric_changes(base: Estimate) -> Numeric:
     return Numeric(names=tuple(s[0] for s in steps), kinds=tuple(s[1] for s in steps), overrides=overrides)
 
 
-def _machine_values(base: Estimate) -> Iterator[tuple[str, str, float]]:
+def _machine_values(base: Estimate, links: tuple[str, ...]) -> Iterator[tuple[str, str, float]]:
     """What a better machine would have more of: name, path, value."""
     device: Device = base.machine
     dtype, _ = device.peak(base.dtype)
@@ -181,3 +213,6 @@ def _machine_values(base: Estimate) -> Iterator[tuple[str, str, float]]:
         own = getattr(device.memory, level).capacity_byte
         yield "on-chip memory", f"device.memory.{level}.capacity", float(own)
     yield "power limit", "device.power.limit", float(device.power.limit_w)
+    for link in links:
+        rate = float(device.links[link].bandwidth_byte_per_s)
+        yield f"{link} bandwidth", f"device.links.{link}.bandwidth", rate

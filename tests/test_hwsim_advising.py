@@ -65,8 +65,38 @@ def test_gains_are_before_over_after_per_token() -> None:
 
 def test_every_kind_of_neighbour_is_tried() -> None:
     kinds = {one.kind for one in serving().steps}
-    assert kinds == {"dtype", "weights", "kv", "attention", "stack", "batch", "device"}
+    assert kinds == {"dtype", "weights", "kv", "attention", "stack", "offload", "batch", "device"}
     assert {one.kind for one in serving().machine} == {"machine"}
+
+
+@functools.cache
+def on_two() -> Advice:
+    """A model on two cards of a node of eight."""
+    return hwsim.advise("gpt2", "dgx-h100", parallel={"tp": 2}, **{**SERVING, "context": 512})
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("tp 4", {"tp": 4}),
+        ("tp 1 pp 2", {"pp": 2}),
+        ("dp 2", {"tp": 2, "dp": 2}),
+        ("offload kv", {"tp": 2, "offload": "kv"}),
+    ],
+)
+def test_on_a_cluster_other_layouts_are_steps(name: str, layout: dict[str, Any]) -> None:
+    expected = hwsim.estimate("gpt2", "dgx-h100", parallel=layout, **{**SERVING, "context": 512})
+    outcome = step(on_two(), name).outcome
+    assert outcome.latency_s == pytest.approx(expected.latency_s, rel=1e-12)
+    assert outcome.memory_bytes == pytest.approx(expected.peak_memory_bytes, rel=1e-12)
+
+
+def test_layouts_stay_on_the_devices_that_are_there() -> None:
+    assert not any(one.kind == "layout" for one in serving().steps)  # a card of which there is one
+    assert {one.kind for one in on_two().steps} >= {"layout", "offload"}
+    assert not any(one.kind == "device" for one in on_two().steps)
+    known = {*(one.name for one in on_two().machine), *on_two().without_effect}
+    assert "nvlink bandwidth +25%" in known
 
 
 def test_the_reason_names_the_limit_that_is_relieved() -> None:
