@@ -157,6 +157,14 @@ Sp = Annotated[
     int, typer.Option("--sp", metavar="N", min=1, help="Sequence ranks: those of --tp, or a ring.")
 ]
 Ep = Annotated[int, typer.Option("--ep", metavar="N", min=1, help="Expert ranks, each with a batch.")]
+Offload = Annotated[
+    str,
+    typer.Option(
+        "--offload",
+        metavar="WHAT[:WHERE]",
+        help="Weights, kv or optimizer, kept in the host's memory or on its nvme: weights, kv:nvme.",
+    ),
+]
 Price = Annotated[str | None, typer.Option(metavar="$/H", help="Price of the device, such as 2.5/h.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model with operators no rule knows.")]
@@ -344,6 +352,7 @@ def estimate(
     dp: Dp = 1,
     sp: Sp = 1,
     ep: Ep = 1,
+    offload: Offload = "none",
     settings: Settings = None,
     generate: Generate = None,
     by: Annotated[
@@ -369,6 +378,7 @@ def estimate(
     hwsim estimate llama-3-8b -d l4 --phase decode --weights int4:g128 --kv fp8
     hwsim estimate llama-3-8b -d l4,h100-sxm --seq 2048 --generate 256
     hwsim estimate llama-3-70b -d dgx-h100 --tp 8 --phase decode --batch 16
+    hwsim estimate llama-3-70b -d rtx-4090 --phase decode --batch 32 --offload weights
     hwsim estimate vit-b-16 -d tpu-v4 --set device.memory.dram.bandwidth=2TB/s
     """
     import hwsim
@@ -379,7 +389,7 @@ def estimate(
         "weights": weights,
         "kv": kv,
         "stack": stack,
-        "parallel": {"tp": tp, "pp": pp, "dp": dp, "sp": sp, "ep": ep},
+        "parallel": {"tp": tp, "pp": pp, "dp": dp, "sp": sp, "ep": ep, "offload": offload},
         "strict": strict,
         "price": _price(price),
         "overrides": _settings(settings),
@@ -663,7 +673,7 @@ def advise(
             "--device",
             "-d",
             metavar="DEV",
-            help="An id, an alias, a profile.toml, or local.",
+            help="An id or alias of a device or cluster, a profile.toml, or local.",
             autocompletion=_complete_device,
         ),
     ],
@@ -678,15 +688,22 @@ def advise(
     weights: Weights = None,
     kv: Kv = None,
     stack: Software = "compiled",
+    tp: Tp = 1,
+    pp: Pp = 1,
+    dp: Dp = 1,
+    sp: Sp = 1,
+    ep: Ep = 1,
+    offload: Offload = "none",
     settings: Settings = None,
     as_json: Json = False,
     strict: Strict = False,
     price: Price = None,
 ) -> None:
-    """What another dtype, stack, kernel, batch, precision or device would buy, and which limit it relieves.
+    """What another dtype, stack, kernel, batch, layout or device would buy, and which limit it relieves.
 
     \b
     hwsim advise llama-3-8b -d h100-sxm --phase decode --batch 8 --context 4096
+    hwsim advise llama-3-70b -d dgx-h100 --tp 4 --phase decode --batch 16
     hwsim advise bert-base -d l4 --batch 8 --goal energy
     """
     import hwsim
@@ -704,6 +721,7 @@ def advise(
         weights=weights,
         kv=kv,
         stack=stack,
+        parallel={"tp": tp, "pp": pp, "dp": dp, "sp": sp, "ep": ep, "offload": offload},
         strict=strict,
         price=_price(price),
         overrides=_settings(settings),
@@ -712,6 +730,55 @@ def advise(
         _print_json(advice.to_dict())
     else:
         _show(advice_table(advice))
+
+
+@app.command()
+def team(
+    members: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL@DEVICE[*N]...",
+            help="What works at once: a model on a device, or on each of N.",
+            show_default=False,
+        ),
+    ],
+    join: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL@DEVICE", help="The model that reads what the members made."),
+    ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(metavar="LINK", help="The link class between them, such as ethernet or wifi."),
+    ] = None,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    stack: Software = "compiled",
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Models on devices of their own at once, and one that joins what they made.
+
+    \b
+    hwsim team ed-vit-b-10@raspberry-pi-4*10 --join ed-vit-b-10-fusion@raspberry-pi-4 --over ethernet
+    hwsim team ed-vit-b-10@raspberry-pi-4*5 ed-vit-b-10@jetson-nano*5 --join ed-vit-b-10-fusion@jetson-nano
+    """
+    import hwsim
+    from reports.team import team_table
+
+    found = hwsim.team(
+        [hwsim.Member.read(one) for one in members],
+        join=None if join is None else hwsim.Member.read(join),
+        link=over,
+        batch=batch,
+        dtype=dtype,
+        stack=stack,
+        overrides=_settings(settings),
+    )
+    _warn(found.warnings)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        _show(team_table(found))
 
 
 @app.command()

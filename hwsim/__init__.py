@@ -2,7 +2,8 @@
 
 `estimate` answers for one point or for arrays of design points, `request` for a prompt and the tokens after
 it; `compare` puts models and devices side by side, `advise` says what a change would buy, `plan` which set-up
-meets a target at the least cost, `claims` holds published cost figures against ours. `trace` gives a model's
+meets a target at the least cost, `team` sets models on devices of their own
+side by side, `claims` holds published cost figures against ours. `trace` gives a model's
 operator graph, `device` and `devices` the machines, `models` and `model` the built-in models. Nothing here
 imports torch; tracing does when needed.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hwsim.result import Estimate
     from hwsim.sweeps.result import SweepResult
     from hwsim.sweeps.run import sweep
+    from hwsim.teams import Member, Team, team
     from hwsim.tracing import trace
     from hwsim.validating import validate
     from hwsim.validation import Validation
@@ -59,6 +61,9 @@ _PUBLIC = {
     "Request": ("hwsim.requests", "Request"),
     "sweep": ("hwsim.sweeps.run", "sweep"),
     "SweepResult": ("hwsim.sweeps.result", "SweepResult"),
+    "team": ("hwsim.teams", "team"),
+    "Member": ("hwsim.teams", "Member"),
+    "Team": ("hwsim.teams", "Team"),
     "trace": ("hwsim.tracing", "trace"),
     "validate": ("hwsim.validating", "validate"),
     "Validation": ("hwsim.validation", "Validation"),
@@ -76,9 +81,11 @@ __all__ = [
     "Comparison",
     "Estimate",
     "HwsimError",
+    "Member",
     "Plan",
     "Request",
     "SweepResult",
+    "Team",
     "Validation",
     "advise",
     "calibrate",
@@ -94,6 +101,7 @@ __all__ = [
     "plan",
     "request",
     "sweep",
+    "team",
     "trace",
     "validate",
 ]

@@ -6,7 +6,7 @@ with a sub-model each; a sub-model has all layers, with every width scaled by ke
 every image and sends its class token. A small MLP over the N tokens decides (hidden half of the input: own
 choice). Two kept heads of twelve reproduce both headline ratios and were chosen for that, so those claims
 are met by construction. "-fusion" is the deciding MLP alone, "ed-vit-original" the unsplit ViT-B/16 with
-ten classes. Transfer of 512 bytes per device is not simulated here.
+ten classes. `hwsim team` prices the whole: sub-models at once, their tokens over a link, the fusion.
 """
 
 from __future__ import annotations

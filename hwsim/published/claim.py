@@ -17,7 +17,7 @@ class Run:
     A size with several values makes a grid, over which the formula works point by point.
 
     `within` keeps the operators of one module template, such as `stages.*.attention`; `generate` asks for a
-    whole request of that many tokens.
+    whole request of that many tokens; `link` is over which class of links the inputs come to the device.
     """
 
     take: str
@@ -31,6 +31,7 @@ class Run:
     stack: str = "compiled"
     generate: int | None = None
     within: str = ""
+    link: str = ""
     set: tuple[tuple[str, Any], ...] = ()
 
     def changed(self, change: Mapping[str, Any]) -> Run:

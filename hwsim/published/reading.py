@@ -37,6 +37,7 @@ class _Run(_Strict):
     stack: str | None = None
     generate: int | None = None
     within: str | None = None
+    link: str | None = None
     set: dict[str, Scalar] = Field(default_factory=dict)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from devices import device as find_device
 from graphs.catalog import default_sizes, find
 from graphs.errors import GraphError
 from graphs.expressions import evaluate
@@ -16,9 +17,11 @@ from graphs.ir import WEIGHT, OperatorGraph, Storage, module_template
 from graphs.workload import dtype_bits
 from hwsim.errors import HwsimError
 from hwsim.estimating import bind, bound_graph, estimate
+from hwsim.fitted import coefficients_for
 from hwsim.published.claim import Recipe, Run
 from hwsim.published.conventions import CONVENTIONS, inside
 from hwsim.requesting import request
+from hwsim.teams import input_byte, link_level, transfer_s
 from hwsim.tracing import trace
 
 COUNT, MEMORY, RATE = 0.05, 0.15, 0.25  # how far off still counts as reproduced
@@ -128,6 +131,15 @@ def _latency(run: Run) -> Any:
     )
 
 
+def _transfer(run: Run) -> float:
+    """Seconds in which the inputs of a model come to its device over a link."""
+    if not run.device or not run.link:
+        raise HwsimError(f"{run.take!r} of {run.model} needs a device and a link; name both")
+    machine = find_device(run.device)
+    byte = input_byte(graph_of(run), _grid(run))
+    return float(transfer_s(byte, link_level(machine, run.link), coefficients_for(machine).values))
+
+
 def _without_take(run: Run) -> Run:
     return replace(run, take="", within="")
 
@@ -165,6 +177,7 @@ TAKES: Mapping[str, Take] = {
     "params": Take(tolerance=COUNT, of=_parameters),
     "weight_bytes": Take(tolerance=MEMORY, of=_weight_bytes),
     "latency_s": Take(tolerance=RATE, of=_latency),
+    "transfer_s": Take(tolerance=RATE, of=_transfer),
     "samples_per_s": _estimated("samples_per_s", RATE),
     "tokens_per_s": _estimated("tokens_per_s", RATE),
     "energy_j": _estimated("energy_j", RATE),
