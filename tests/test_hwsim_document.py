@@ -21,8 +21,9 @@ CONTRACT = {
     "bytes_by_level": {"dram", "onchip"},
     "memory_bytes": {
         *("weights", "activations", "kv_cache", "gradients", "optimizer"),
-        *("reserve", "total", "capacity", "fits"),
+        *("reserve", "total", "capacity", "fits", "shortfall"),
     },
+    "changes_that_fit": None,
     "flops": None,
     "flops_executed": None,
     "macs": None,
