@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from hwsim.estimating import estimate
-from hwsim.published.checking import Checked, Claims, spelled
-from hwsim.published.recipes import graph_of
-from hwsim.published.verdicts import NOT_CHECKABLE, VERDICTS
+from hwsim.published.answers import Answers, spelled
+from hwsim.published.checking import PRINTED, Checked, Claims
+from hwsim.published.claim import Recipe, Run
+from hwsim.published.verdicts import BY_CONSTRUCTION, NOT_CHECKABLE, VERDICTS
 from reports.claims import published_text, versus
 from reports.devices_page import BEGIN, END
 from reports.numbers import UNKNOWN, percent, seconds, significant
@@ -15,25 +15,17 @@ from reports.numbers import UNKNOWN, percent, seconds, significant
 MACHINES = ("h100-sxm", "tpu-v5e", "jetson-orin-agx", "eyeriss-v1")  # GPU, TPU, edge device, accelerator
 
 
-def with_claims(page: str, found: Claims) -> str:
-    """The page with what stands between its two marks made anew."""
+def with_claims(page: str, found: Claims, answers: Answers) -> str:
+    """The page with what stands between its two marks made anew; `answers` prices what it must."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables(found)}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{tables(found, answers)}\n{END}{after}"
 
 
-def tables(found: Claims) -> str:
+def tables(found: Claims, answers: Answers) -> str:
     """Counts first, then one section per system."""
     systems = list(dict.fromkeys(row.claim.system for row in found.rows))
-    all_of_them = found.counts["all"]
-    apart = all_of_them["not checkable"] + all_of_them["by construction"]
-    lines = [
-        f"{len(systems)} systems, {len(found.rows)} claims; not checkable or by construction: "
-        f"{percent(apart / max(1, len(found.rows)))}.",
-        "",
-        *_table(("claims", *VERDICTS, "all"), _counts(found)),
-        "",
-    ]
+    lines = [*_told(found, len(systems)), "", *_table(("claims", *VERDICTS, "all"), _counts(found)), ""]
     for system in systems:
         rows = [row for row in found.rows if row.claim.system == system]
         lines += [
@@ -44,8 +36,22 @@ def tables(found: Claims) -> str:
             *_claims(rows),
             "",
         ]
-        lines += [*_priced(rows), *_notes(rows)]
+        lines += [*_priced(rows, answers), *_notes(rows)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _told(found: Claims, systems: int) -> Iterator[str]:
+    """How much there is, and how much of it cannot be judged."""
+    yield (
+        f"{systems} systems, {len(found.rows)} entries. Not checkable or by construction are "
+        f"{_apart(found.printed)} of the {len(found.printed)} printed numbers (rows {' and '.join(PRINTED)}) "
+        f"and {_apart(found.rows)} of all entries, those for which nothing was printed among them."
+    )
+
+
+def _apart(rows: Sequence[Checked]) -> str:
+    apart = sum(row.verdict in (NOT_CHECKABLE, BY_CONSTRUCTION) for row in rows)
+    return percent(apart / max(1, len(rows)))
 
 
 def _counts(found: Claims) -> Iterator[list[str]]:
@@ -80,15 +86,20 @@ def _notes(rows: Sequence[Checked]) -> Iterator[str]:
     yield ""
 
 
-def _priced(rows: Sequence[Checked]) -> Iterator[str]:
+def _priced(rows: Sequence[Checked], answers: Answers) -> Iterator[str]:
     """The first model of the system on four kinds of machine."""
     runs = [run for row in rows if row.claim.recipe is not None for _, run in row.claim.recipe.runs]
     if not runs:
         return
-    found = estimate(graph_of(runs[0]), list(MACHINES), phase=runs[0].phase, **dict(runs[0].at))  # type: ignore[arg-type]
-    costs = ", ".join(f"{seconds(one.latency_s)} on {one.device}" for one in found)
-    yield f"`{runs[0].model}` as claim 1 runs it: {costs}."
+    first = runs[0]
+    costs = ", ".join(f"{seconds(answers.of(_on(first, machine)))} on {machine}" for machine in MACHINES)
+    yield f"`{first.model}` as its first claim runs it: {costs}."
     yield ""
+
+
+def _on(run: Run, machine: str) -> Recipe:
+    one = Run(take="latency_s", model=run.model, phase=run.phase, at=run.at, device=machine)
+    return Recipe(runs=(("it", one),), formula="it")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -10,7 +10,8 @@ import pytest
 import hwsim
 from hwsim.errors import HwsimError
 from hwsim.published import conventions, recipes
-from hwsim.published.checking import Claims, check, spelled
+from hwsim.published.answers import Answers, read_answers, spelled, write_answers
+from hwsim.published.checking import Claims, check
 from hwsim.published.claim import Claim, Recipe
 from hwsim.published.reading import read, systems
 from hwsim.published.recipes import COUNT, MEMORY, RATE, compute, tolerance
@@ -134,6 +135,8 @@ def test_a_change_shows_what_a_difference_comes_from(tmp_path: Path) -> None:
         ({"published": 1.4, "not_checkable": "no device"}, 1.4, "not checkable"),
         ({"published": 1.4}, None, "not checkable"),
         ({"kind": "null"}, 3.0, "not checkable"),
+        ({"published": 96.0, "bounds": (0.0, 96.0)}, 30.0, "direction"),
+        ({"published": 96.0, "bounds": (0.0, 96.0)}, 97.0, "differs"),
         ({"kind": "words"}, 3.0, "not checkable"),
         ({"kind": "words", "bounds": (1.0, 5.0)}, 3.0, "direction"),
         ({"kind": "words", "bounds": (1.0, 5.0)}, 6.0, "differs"),
@@ -256,6 +259,24 @@ def test_every_seed_entry_is_a_row_with_its_own_words(shared_folder: Path) -> No
         ] == wanted
         numbers = [c["value"] for c in seed["claims"] if c["kind"] == "number"]
         assert [c.published for c in rows if c.kind == "number"] == numbers
+
+
+def test_kept_answers_are_not_computed_again(tmp_path: Path) -> None:
+    file = claims_file(
+        tmp_path,
+        'published = 448\nrun = { take = "params" }\n'
+        'instead = [{ say = "counted twice", formula = "2 * it" }]',
+    )
+    first = Answers()
+    assert hwsim.claims(file, answers=first).rows[0].ours == 448
+    write_answers(tmp_path / "kept.json", first.used)
+    kept = read_answers(tmp_path / "kept.json")
+    assert len(kept) == 2
+    wrong = Answers(kept=dict.fromkeys(kept, 7.0))
+    (row,) = hwsim.claims(file, answers=wrong).rows
+    assert (row.ours, row.others) == (7, (7,))
+    assert wrong.used == wrong.kept
+    assert read_answers(tmp_path / "none.json") == {}
 
 
 def test_a_recipe_reads_as_one_line(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import cli
 import hwsim
+from hwsim.published.answers import Answers
 from hwsim.published.checking import Checked, Claims
 from hwsim.published.claim import Claim
 from hwsim.published.verdicts import VERDICTS
@@ -23,7 +24,7 @@ from tests.test_hwsim_published import claims_file
 pytestmark = pytest.mark.needs_torch
 
 
-def row(system: str, verdict: str, ratio: float | None, explanation: str = "") -> Checked:
+def row(system: str, ratio: float | None, note: str = "", not_checkable: str = "") -> Checked:
     claim = Claim(
         system=system,
         title=f"The {system} paper",
@@ -40,16 +41,17 @@ def row(system: str, verdict: str, ratio: float | None, explanation: str = "") -
         device=None,
         device_assumed="",
         source="abstract",
+        not_checkable=not_checkable,
+        note=note,
     )
-    ours = None if ratio is None else 10.0 * ratio
-    return Checked(claim=claim, ours=ours, ratio=ratio, verdict=verdict, explanation=explanation)
+    return Checked(claim=claim, ours=None if ratio is None else 10.0 * ratio)
 
 
 FOUND = Claims(
     rows=(
-        row("first", "reproduced", 1.01),
-        row("first", "differs", 30.0, "the head is missing"),
-        row("second", "not checkable", None, "the device is not named"),
+        row("first", 1.01),
+        row("first", 30.0, "the head is missing"),
+        row("second", None, not_checkable="the device is not named"),
     )
 )
 
@@ -70,19 +72,19 @@ def test_the_counts_of_all_verdicts_are_printed_last() -> None:
 
 
 def test_the_page_keeps_the_words_around_its_marks() -> None:
-    page = with_claims(f"before\n{BEGIN}\nold\n{END}\nafter\n", FOUND)
+    page = with_claims(f"before\n{BEGIN}\nold\n{END}\nafter\n", FOUND, Answers())
     assert page.startswith("before\n")
     assert page.endswith("after\n")
     assert "old" not in page
-    assert "2 systems, 3 claims; not checkable or by construction: 33 %." in page
+    assert "2 systems, 3 entries. Not checkable or by construction are 33 % of the 3 printed numbers" in page
     assert "The second paper, 2024." in page
     assert "| 2 | params | Large | 10 M | 300 | 30.0 | differs |" in page
 
 
 def test_the_page_prices_the_first_model_of_a_system_on_four_machines(tmp_path: Path) -> None:
     found = hwsim.claims(claims_file(tmp_path, 'published = 448\nrun = { take = "params" }'))
-    text = tables(found)
-    (line,) = [line for line in text.splitlines() if "as claim 1 runs it" in line]
+    text = tables(found, Answers())
+    (line,) = [line for line in text.splitlines() if "as its first claim runs it" in line]
     assert all(machine in line for machine in ("h100-sxm", "tpu-v5e", "jetson-orin-agx", "eyeriss-v1"))
 
 

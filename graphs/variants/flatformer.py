@@ -54,7 +54,7 @@ SYMBOLS = {
     },
 }
 GUARDS: dict[str, list[str]] = {}
-BASELINES = {"flatformer": ["sst"]}
+BASELINES = {"flatformer": ["sst", "centerpoint"]}
 BRANCHES = (3, 2, 1, 3, 2, 2, 1)  # heat map of three classes, offset, height, size, rotation, speed, overlap
 
 

@@ -51,7 +51,10 @@ CONFIGS = {
 # fmt: on
 SYMBOLS = {"batch": {"default": 1, "min": 1, "max": None, "meaning": "images"}}
 GUARDS: dict[str, list[str]] = {}
-BASELINES = {"next-vit-s": ["resnet-101"]}
+BASELINES = {
+    "next-vit-s": ["resnet-101", "mobileone-s1"],
+    "next-vit-l": ["resnet-101", "efficientnet-b5"],
+}
 HEAD, GROUP = 32, 32  # channels of a head and of a group
 
 

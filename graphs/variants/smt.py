@@ -49,11 +49,6 @@ CONFIGS = {
         "heads": [0, 0, 8, 16], "side": 384, "channels": 3, "classes": 1000, "layer_scale": True,
         "norm_eps": 1e-6, "dtype": "float32",
     },
-    "smt-s-1024": {
-        "dims": [64, 128, 256, 512], "depths": [3, 4, 18, 2], "mlp_ratios": [4, 4, 4, 2], "head_conv": 3,
-        "heads": [0, 0, 8, 16], "side": 1024, "channels": 3, "classes": 1000, "layer_scale": False,
-        "norm_eps": 1e-6, "dtype": "float32",
-    },
 }
 # fmt: on
 SYMBOLS = {"batch": {"default": 1, "min": 1, "max": None, "meaning": "images"}}

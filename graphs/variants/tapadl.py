@@ -4,9 +4,12 @@
 ConvNeXt, then blocks of token attention and of channel processing, then class attention. TAP predicts four
 weights per token by two small convolutions and mixes the token with 3x3 means at dilations 1, 2 and 3;
 unfolding writes nine-fold maps, so the cost is traffic, not arithmetic. ADL is a training loss on attention
-maps and free at inference; it is not part of these graphs. "fan-b-hybrid" is the network without TAP. RVT
-with TAP is not built: its layers are not given. Fourier positions (64 sines and cosines into a 1x1
-convolution) and the class attention blocks (gains, 4x MLP) follow FAN from memory, unverified.
+maps and free at inference; it is not part of these graphs. "fan-b-hybrid" is the network without TAP. "tap-
+rvt-b" is RVT-B* with TAP as released: a convolutional patch embedding, 12 blocks whose MLP is made of
+convolutions with batch norms, and in the first five of them scores multiplied by the sigmoid of a learned
+map of all pairs of tokens. Four scales there too (own choice, as for FAN). Fourier positions (64 sines and
+cosines into a 1x1 convolution) and the class attention blocks (gains, 4x MLP) follow FAN from memory,
+unverified.
 """
 
 from __future__ import annotations
@@ -38,11 +41,19 @@ CONFIGS = {
         "conv_dims": [128, 256], "class_layers": 2, "position_width": 32, "side": 224, "channels": 3,
         "classes": 1000, "dtype": "float32",
     },
+    "tap-rvt-b": {
+        "hidden": 768, "layers": 12, "heads": 12, "mlp_ratio": 4, "scales": 4, "masked": 5, "stem": 32,
+        "side": 224, "channels": 3, "classes": 1000, "dtype": "float32",
+    },
+    "rvt-b": {
+        "hidden": 768, "layers": 12, "heads": 12, "mlp_ratio": 4, "scales": 0, "masked": 5, "stem": 32,
+        "side": 224, "channels": 3, "classes": 1000, "dtype": "float32",
+    },
 }
 # fmt: on
 SYMBOLS = {"batch": {"default": 1, "min": 1, "max": None, "meaning": "images"}}
 GUARDS: dict[str, list[str]] = {}
-BASELINES = {"tap-fan-b-hybrid": ["fan-b-hybrid", "deit-s"]}
+BASELINES = {"tap-fan-b-hybrid": ["fan-b-hybrid", "deit-s"], "tap-rvt-b": ["rvt-b", "vit-b-16"]}
 
 
 class TokenPooling(nn.Module):
@@ -208,9 +219,94 @@ class FAN(nn.Module):
         return logits
 
 
+class PairAttention(nn.Module):
+    """Attention; with `tokens`, scores are multiplied by the sigmoid of a learned map of their pairs."""
+
+    def __init__(self, width: int, heads: int, tokens: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.pairs = nn.Parameter(torch.zeros(heads, tokens, tokens)) if tokens else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.query_key_value(x).chunk(3, dim=-1)
+        if self.pairs is None:
+            mixed = attend(query, key, value, self.heads)
+        else:
+            query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
+            scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+            mixed = ((scores * torch.sigmoid(self.pairs)).softmax(-1) @ value).transpose(1, 2).flatten(2)
+        out: Tensor = self.out(mixed)
+        return out
+
+
+class ConvolvedMLP(nn.Sequential):
+    """1x1, depthwise 3x3 and 1x1 convolutions, a batch norm behind each, on maps."""
+
+    def __init__(self, width: int, ratio: int) -> None:
+        inner = ratio * width
+        super().__init__(
+            nn.Conv2d(width, inner, 1),
+            nn.BatchNorm2d(inner),
+            nn.GELU(),
+            depthwise(inner, 3),
+            nn.BatchNorm2d(inner),
+            nn.GELU(),
+            nn.Conv2d(inner, width, 1),
+            nn.BatchNorm2d(width),
+        )
+
+
+class RVTBlock(nn.Module):
+    """Attention behind the pooling, then the convolved MLP, each in a residual."""
+
+    def __init__(self, c: Mapping[str, Any], tokens: int) -> None:
+        super().__init__()
+        width = c["hidden"]
+        self.pooling = TokenPooling(width, c["scales"]) if c["scales"] else None
+        self.attention_norm, self.mlp_norm = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
+        self.attention, self.mlp = (
+            PairAttention(width, c["heads"], tokens),
+            ConvolvedMLP(width, c["mlp_ratio"]),
+        )
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        pooled = x if self.pooling is None else self.pooling(x, height, width)
+        x = x + self.attention(self.attention_norm(pooled))
+        out: Tensor = x + to_tokens(self.mlp(to_map(self.mlp_norm(x), height, width)))
+        return out
+
+
+class RVT(nn.Module):
+    """Images [batch, channels, side, side] to class logits."""
+
+    def __init__(self, c: Mapping[str, Any]) -> None:
+        super().__init__()
+        stem, width, side = c["stem"], c["hidden"], c["side"] // 16
+        self.patches = nn.Sequential(
+            nn.Conv2d(c["channels"], stem, 7, stride=2, padding=2),
+            nn.BatchNorm2d(stem),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            nn.Conv2d(stem, width, 4, stride=4),
+        )
+        self.blocks = nn.ModuleList(
+            RVTBlock(c, side**2 if at < c["masked"] else 0) for at in range(c["layers"])
+        )
+        self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, c["classes"])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patches(pixels)
+        height, width = x.shape[2:]
+        x = to_tokens(x)
+        for block in self.blocks:
+            x = block(x, height, width)
+        logits: Tensor = self.head(self.norm(x.mean(1)))
+        return logits
+
+
 def build(config: Mapping[str, Any]) -> nn.Module:
     """The model of one entry of CONFIGS."""
-    return FAN(config)
+    return RVT(config) if "stem" in config else FAN(config)
 
 
 def example(config: Mapping[str, Any], phase: str) -> Example:

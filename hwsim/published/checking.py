@@ -11,23 +11,45 @@ from typing import Any
 from graphs.errors import GraphError
 from hwsim.document import plain
 from hwsim.errors import HwsimError
-from hwsim.published.claim import NOTHING, NUMBER, RANGE, WORDS, Claim, Recipe, Run
+from hwsim.published.answers import Answers, spelled
+from hwsim.published.claim import NOTHING, NUMBER, RANGE, WORDS, Claim, Recipe
 from hwsim.published.reading import read, systems
-from hwsim.published.recipes import COUNT, compute, tolerance
+from hwsim.published.recipes import COUNT, tolerance
 from hwsim.published.verdicts import VERDICTS, ratio_of, unit_value, verdict
 
 SCHEMA = "hwsim.claims/1"
 
 
+PRINTED = ("number", "number from memory")  # groups that are printed numbers, one each
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A claim beside what hwsim computes for it, in the claim's unit."""
+    """A claim beside what hwsim computes for it, and what its changes come to, in the claim's unit."""
 
     claim: Claim
     ours: float | None
-    ratio: float | None
-    verdict: str
-    explanation: str
+    others: tuple[float, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over published."""
+        return ratio_of(self.claim, self.ours)
+
+    @property
+    def verdict(self) -> str:
+        """By the tolerance of what was taken."""
+        recipe = self.claim.recipe
+        return verdict(self.claim, self.ours, COUNT if recipe is None else tolerance(recipe))
+
+    @property
+    def explanation(self) -> str:
+        """The missing fact, the note, and what changes make of the value."""
+        parts = [*filter(None, (self.claim.not_checkable, self.claim.note))]
+        for other, value in zip(self.claim.instead, self.others, strict=True):
+            ratio = ratio_of(self.claim, value)
+            parts.append(f"{other.say}: {value:.4g}" + ("" if ratio is None else f", ratio {ratio:.3g}"))
+        return "; ".join(parts)
 
     @property
     def group(self) -> str:
@@ -75,6 +97,11 @@ class Claims:
             group: _count([row for row in self.rows if row.group == group]) for group in groups
         }
 
+    @property
+    def printed(self) -> tuple[Checked, ...]:
+        """The rows that are printed numbers; words, entries without a figure and our own sums are not."""
+        return tuple(row for row in self.rows if row.group in PRINTED)
+
     def to_dict(self) -> dict[str, Any]:
         """The document `hwsim.claims/1`."""
         return {"schema": SCHEMA, "claims": [row.to_dict() for row in self.rows], "counts": self.counts}
@@ -83,69 +110,33 @@ class Claims:
         return json.dumps(self.to_dict(), allow_nan=False)
 
 
-def claims(which: str | Iterable[str] | None = None) -> Claims:
-    """The claims of all systems, of those named, or of claims files of your own, each computed again."""
+def claims(which: str | Iterable[str] | None = None, *, answers: Answers | None = None) -> Claims:
+    """The claims of all systems, of those named, or of claims files of your own, each computed again.
+
+    `answers` holds values of recipes that need not be computed, and takes up those that were.
+    """
     names = [which] if isinstance(which, str) else list(which or systems())
-    return Claims(rows=tuple(check(claim) for name in names for claim in read(name)))
+    known = Answers() if answers is None else answers
+    return Claims(rows=tuple(check(claim, known) for name in names for claim in read(name)))
 
 
-def check(claim: Claim) -> Checked:
+def check(claim: Claim, answers: Answers | None = None) -> Checked:
     """One claim computed again; the printed value is looked at only afterwards."""
+    known = Answers() if answers is None else answers
     measured = claim.recipe is not None and claim.kind != WORDS  # bounds of words are in SI units
     unit = unit_value(claim.unit) if measured else 1.0
-    ours = None if claim.recipe is None else _computed(claim, claim.recipe) / unit
-    found = verdict(claim, ours, COUNT if claim.recipe is None else tolerance(claim.recipe))
     return Checked(
         claim=claim,
-        ours=ours,
-        ratio=ratio_of(claim, ours),
-        verdict=found,
-        explanation="; ".join(_explained(claim, unit)),
+        ours=None if claim.recipe is None else _computed(claim, claim.recipe, known) / unit,
+        others=tuple(_computed(claim, other.recipe, known) / unit for other in claim.instead),
     )
 
 
-def _computed(claim: Claim, recipe: Recipe) -> float:
+def _computed(claim: Claim, recipe: Recipe, answers: Answers) -> float:
     try:
-        return compute(recipe)
+        return answers.of(recipe)
     except (GraphError, HwsimError) as error:
         raise HwsimError(f"{claim.system}, {claim.quantity} of {claim.configuration}: {error}") from error
-
-
-def _explained(claim: Claim, unit: float) -> Iterable[str]:
-    """The missing fact, the note, and what changes would make of the value."""
-    yield from filter(None, (claim.not_checkable, claim.note))
-    for other in claim.instead:
-        ours = _computed(claim, other.recipe) / unit
-        ratio = ratio_of(claim, ours)
-        yield f"{other.say}: {ours:.4g}" + ("" if ratio is None else f", ratio {ratio:.3g}")
-
-
-def spelled(recipe: Recipe) -> str:
-    """The recipe in one line: `base / new; base = latency_s of swin-t on t4, fp16; ...`."""
-    runs = [f"{name} = {_run(run)}" for name, run in recipe.runs]
-    grid = any(isinstance(value, tuple) for _, run in recipe.runs for _, value in run.at)
-    runs += [f"{recipe.over} over the grid"] * grid
-    return (
-        _run(recipe.runs[0][1])
-        if len(runs) == 1 and recipe.formula == "it"
-        else "; ".join([recipe.formula, *runs])
-    )
-
-
-def _run(run: Run) -> str:
-    words = [f"{run.take} of {run.model}"]
-    words += [f"within {run.within}"] * bool(run.within)
-    words += [run.phase] * (run.phase != "forward")
-    words += [f"{name} {_spelled(value)}" for name, value in run.at]
-    if run.device:
-        words += [f"on {run.device}", *filter(None, (run.dtype,)), run.stack]
-    words += [f"{run.generate} tokens"] * bool(run.generate)
-    words += [f"{path}={value}" for path, value in run.set]
-    return ", ".join(words)
-
-
-def _spelled(value: float | tuple[float, ...]) -> str:
-    return " ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _count(rows: Sequence[Checked]) -> dict[str, int]:

@@ -71,8 +71,9 @@ class Claim:
     """One printed figure with its context, as the source words it, and how to compute it again.
 
     `published` is a number in `unit`, a (low, high) pair, or None where no number was printed; `says` holds
-    a claim in words, `bounds` what the words stand for, in SI units. `device_assumed` tells whose choice the
-    device is: "variant" of a named family, "device" altogether. `not_checkable` names the missing fact.
+    a claim in words, `bounds` what the words stand for, in SI units, or what a printed capacity allows, in
+    its unit. `device_assumed` tells whose choice the device is: "variant" of a named family, "device"
+    altogether. `not_checkable` names the missing fact.
     """
 
     system: str

@@ -94,7 +94,7 @@ def verdict(claim: Claim, ours: float | None, tolerance: float) -> str:
         return BY_CONSTRUCTION
     if ours is None or claim.kind == NOTHING:
         return NOT_CHECKABLE
-    if claim.published is None and claim.bounds is not None:
+    if claim.bounds is not None:
         met = REPRODUCED if claim.kind == DERIVED else DIRECTION
         return met if claim.bounds[0] <= ours <= claim.bounds[1] else DIFFERS
     ratio = ratio_of(claim, ours)
