@@ -19,8 +19,7 @@ def claims_tables(found: Claims) -> RenderableType:
     parts: list[RenderableType] = []
     for system in systems:
         rows = [row for row in found.rows if row.claim.system == system]
-        title = f"{system}: {rows[0].claim.title}, {rows[0].claim.year}"
-        parts += [Text(title), _rows(rows), Text()]
+        parts += [Text(f"{system}: {cited(rows[0])}"), _rows(rows), Text()]
     return Group(*parts, *_explanations(found), Text(), counts_table(found))
 
 
@@ -57,6 +56,12 @@ def counts_table(found: Claims) -> RenderableType:
     for group, counts in found.counts.items():
         table.add_row(group, *(str(counts[name]) for name in VERDICTS), str(counts["claims"]))
     return table
+
+
+def cited(row: Checked) -> str:
+    """Title, year and, where it is known, the identifier of what was published."""
+    claim = row.claim
+    return ", ".join(filter(None, (claim.title, str(claim.year), claim.identifier)))
 
 
 def versus(row: Checked) -> str:

@@ -8,7 +8,7 @@ from hwsim.published.answers import Answers, spelled
 from hwsim.published.checking import PRINTED, Checked, Claims
 from hwsim.published.claim import Recipe, Run
 from hwsim.published.verdicts import BY_CONSTRUCTION, NOT_CHECKABLE, VERDICTS
-from reports.claims import published_text, versus
+from reports.claims import cited, published_text, versus
 from reports.devices_page import BEGIN, END
 from reports.numbers import UNKNOWN, percent, seconds, significant
 
@@ -31,7 +31,7 @@ def tables(found: Claims, answers: Answers) -> str:
         lines += [
             f"### {system}",
             "",
-            f"{rows[0].claim.title}, {rows[0].claim.year}.",
+            f"{cited(rows[0])}.",
             "",
             *_claims(rows),
             "",

@@ -22,6 +22,7 @@ from graphs.variants.biformer import RoutedAttention
 from graphs.variants.flatformer import FlatLayers
 from graphs.variants.kmax_deeplab import AxialAttention
 from graphs.work import work_of
+from hwsim.published.reading import systems
 from tests.graph_checks import flop, shrunken
 
 pytestmark = pytest.mark.needs_torch
@@ -146,6 +147,10 @@ SIZES = {
     "context": 4,
     "prompts": 3,
 }
+SYSTEMS = {
+    *("part_aware_transformer", "osx", "partcrafter", "lmm", "tapadl", "parti", "segformer3d", "flatformer"),
+    *("ia_red2", "biformer", "ed_vit", "sret", "partsam", "duoformer", "fmvit", "kmax_deeplab", "rat", "smt"),
+}
 PHASES = ("forward", "prefill", "decode")
 HEAVY = ("kmax-r50", "osx-l", "partsam")  # seconds each, even when small
 # Weights that learn nothing in one forward pass at inference: what only training or another call uses.
@@ -224,6 +229,12 @@ def runs() -> list[Any]:
         seen.add(file)
         found.append(pytest.param(name, phase, marks=slow))
     return found
+
+
+def test_every_system_of_the_group_is_run_small() -> None:
+    assert len(SYSTEMS) == 18
+    assert {catalog.find(name).path.stem for name in SMALL} >= SYSTEMS
+    assert set(systems()) >= SYSTEMS
 
 
 @pytest.mark.parametrize(("name", "phase"), runs())

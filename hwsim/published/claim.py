@@ -79,6 +79,7 @@ class Claim:
     system: str
     title: str
     year: int
+    identifier: str = ""
     quantity: str
     configuration: str
     baseline: str | None

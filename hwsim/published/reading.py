@@ -125,6 +125,7 @@ def _claim(system: str, file: _File, one: _Claim) -> Claim:
         system=system,
         title=file.title,
         year=file.year,
+        identifier=file.identifier,
         quantity=one.quantity,
         configuration=one.configuration,
         baseline=one.baseline,
