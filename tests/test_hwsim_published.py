@@ -118,6 +118,18 @@ def test_a_change_shows_what_a_difference_comes_from(tmp_path: Path) -> None:
     assert row.explanation == "too few; at twice the length: 448, ratio 4.48e-07"
 
 
+def test_a_change_may_differ_from_run_to_run(tmp_path: Path) -> None:
+    runs = 'a = { take = "macs" }, b = { take = "macs" }'
+    change = (
+        'change = { at = { seq = 32 } }, changes = { a = { at = { batch = 4 } }, b = { take = "flops" } }'
+    )
+    row = f'formula = "a / b"\nruns = {{ {runs} }}\ninstead = [{{ say = "x", {change} }}]'
+    (claim,) = read(claims_file(tmp_path, f"published = 1\n{row}"))
+    a, b = (dict(claim.instead[0].recipe.runs)[name] for name in "ab")
+    assert (a.take, dict(a.at)) == ("macs", {"seq": 32, "batch": 4})
+    assert (b.take, dict(b.at)) == ("flops", {"seq": 32})
+
+
 @pytest.mark.parametrize(
     ("given", "ours", "expected"),
     [
@@ -207,6 +219,10 @@ def test_every_claim_is_counted_once(tmp_path: Path) -> None:
         ("run = { take = 'latency_s', device = '' }", "needs a device; name one"),
         ("run = { take = 'energy_j', within = 'up' }", r"'energy_j' cannot be taken of a part \(up\)"),
         ("instead = [{ say = 'x' }]", "'instead' changes run 'it', which the claim has not"),
+        (
+            "run = { take = 'macs' }\ninstead = [{ say = 'x', changes = { base = {} } }]",
+            "'instead' changes run 'base', which the claim has not",
+        ),
         ("run = { take = 'macs', at = { side = 2 } }", "block, q0 of block: .* has no size 'side'"),
     ],
 )

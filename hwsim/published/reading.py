@@ -45,6 +45,7 @@ class _Instead(_Strict):
     say: str
     change: _Run = _Run()
     only: str | None = None
+    changes: dict[str, _Run] = Field(default_factory=dict)
     formula: str | None = None
 
 
@@ -187,10 +188,12 @@ def _run(where: str, keys: Mapping[str, Any]) -> Run:
 
 
 def _instead(where: str, recipe: Recipe | None, other: _Instead) -> Instead:
-    if recipe is None or (other.only is not None and other.only not in dict(recipe.runs)):
-        raise HwsimError(f"{where}: 'instead' changes run {other.only or 'it'!r}, which the claim has not")
-    change = _keys(other.change)
-    runs = tuple(
-        (name, run.changed(change) if other.only in (None, name) else run) for name, run in recipe.runs
-    )
+    named = {name: _keys(change) for name, change in other.changes.items()}
+    if other.only is not None:
+        named[other.only] = _keys(other.change)
+    wrong = [name for name in named if recipe is None or name not in dict(recipe.runs)]
+    if recipe is None or wrong:
+        raise HwsimError(f"{where}: 'instead' changes run {(wrong or ['it'])[0]!r}, which the claim has not")
+    every = {} if other.only is not None else _keys(other.change)
+    runs = tuple((name, run.changed(_merged(every, named.get(name, {})))) for name, run in recipe.runs)
     return Instead(say=other.say, recipe=replace(recipe, runs=runs, formula=other.formula or recipe.formula))
