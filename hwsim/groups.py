@@ -96,9 +96,8 @@ class Group:
         special = self._special(values)
         demand, arithmetic = self._demand(values, machine, moved)
         flop, vector, special = self._executed(values) * arithmetic, vector * arithmetic, special * arithmetic
-        vector_s = (
-            vector / _per_row(machine.vector_flop_per_s, self._dtypes) + special / machine.special_op_per_s
-        )
+        vector_s = (vector + demand.lanes) / _per_row(machine.vector_flop_per_s, self._dtypes)
+        vector_s = vector_s + special / machine.special_op_per_s
         slowdown = self._slowdown(machine.structure.coefficients)
         fresh_s = self._fresh_s(values, machine.structure.coefficients)
         dram = dram + demand.extra_dram

@@ -11,7 +11,8 @@ import pytest
 import hwsim
 from devices import stack
 from graphs import kernels
-from graphs.ir import OperatorGraph
+from graphs.expressions import number, symbol
+from graphs.ir import ACTIVATION, INPUT, WEIGHT, Operator, OperatorGraph
 from hwsim.estimating import Z80
 from hwsim.fitted import coefficients_for, places_of
 from hwsim.measurements.predicting import questions_of
@@ -46,6 +47,41 @@ def test_a_batch_of_small_products_on_lanes_pays_for_whole_tiles() -> None:
     )
     assert small > 0.7 * large
     assert kernel_s(single, "a100-40gb-pcie", changes, m=16, n=16, k=4096) < 0.2 * small
+
+
+def depthwise(channels: int) -> OperatorGraph:
+    """A 3 x 3 convolution of every channel by itself on `places` positions, in half precision."""
+    places = symbol("places")
+    data, out = (kernels.spec_of((channels, places), "fp16", role) for role in (INPUT, ACTIVATION))
+    weight = kernels.spec_of((channels, 1, 9), "fp16", WEIGHT)
+    dims = (("b", number(channels)), ("m", places), ("n", number(1)), ("k", number(9)))
+    one = Operator("conv", "aten.convolution", dims, (data, weight), (out,), (("groups", str(channels)),))
+    return kernels.graph_of("depthwise", "fp16", [(one, (0, 1), (2,))])
+
+
+def test_a_depthwise_convolution_streams_instead_of_filling_tiles() -> None:
+    """Inputs and results once at the bandwidth of the memory; as tiles it would take 30 times that."""
+    places = 64 * 56 * 56
+    streamed = 2 * 2 * 256 * places / 1.555e12
+    found = hwsim.estimate(depthwise(256), "a100-40gb-sxm", places=places, stack=stack("kernel"))
+    assert isinstance(found, Estimate)
+    assert found.ops[0].choice == "direct"
+    assert streamed < float(found.latency_s) < 2 * streamed
+
+
+@pytest.mark.slow
+@pytest.mark.needs_torch
+@pytest.mark.parametrize(
+    ("model", "batch", "measured_s"),
+    [("efficientnet-b0", 1024, 0.1531), ("efficientnet-b5", 256, 0.6343), ("convnext-t", 1024, 0.3428)],
+)
+def test_networks_of_depthwise_convolutions_take_what_was_measured(
+    model: str, batch: int, measured_s: float
+) -> None:
+    """timm's table for an RTX 3090, eager in half precision; nothing was fitted to it."""
+    found = hwsim.estimate(model, "rtx-3090", batch=batch, dtype="fp16", stack="eager")
+    assert isinstance(found, Estimate)
+    assert float(found.latency_s) == pytest.approx(measured_s, rel=0.2)
 
 
 def test_decoding_packs_the_heads_of_a_group_and_prefill_does_not(tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def binned(levels: list[Tensor], boxes: Tensor, side: int) -> Tensor:
     for level, some in zip(levels, boxes.unbind(1), strict=False):
         place = some[:, :, None, :2] + some[:, :, None, 2:] * unit
         found.append(F.grid_sample(level, place, align_corners=False).transpose(1, 2))
-    return torch.stack(found, dim=1).flatten(0, 2).unflatten(2, (side, side)).contiguous()
+    bins: Tensor = torch.stack(found, dim=1).flatten(0, 2).unflatten(2, (side, side)).contiguous()
+    return bins
 
 
 class BoxHead(nn.Module):

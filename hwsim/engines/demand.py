@@ -76,7 +76,8 @@ class Demand:
 
     `matrix`: FLOP at nominal peak the matrix unit is busy for (waves, padding and tile efficiency included);
     `executed`: FLOP truly executed; `onchip`: bytes through the shared on-chip level; `busiest`: bytes
-    through the unit with the most of them; `begun`: blocks that unit begins one after the other, beyond what
+    through the unit with the most of them; `lanes`: FLOP at the peak of ordinary lanes that these are busy
+    for, where no matrix unit multiplies; `begun`: blocks that unit begins one after the other, beyond what
     `matrix` holds; `feed`: bytes between buffer and arrays while these compute. `extra_dram` [R, U] are DRAM
     bytes beyond the operands themselves,
     the same for every candidate: else a faster DRAM could invite a candidate that spends more energy, and
@@ -92,6 +93,7 @@ class Demand:
     feed: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
     tiling: Tiling | None = None  # under the buffer, the same for every candidate
     begun: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
+    lanes: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

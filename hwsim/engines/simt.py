@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwsim.engines.blocking import busiest_byte, reread_byte, wasted_byte
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows, Structure
@@ -24,6 +25,10 @@ TILES = (
 LANE_TILES = ((128, 128), (128, 64), (64, 128), (64, 64), (128, 32), (32, 128))  # of single-precision kernels
 SPLITS = (1, 2, 4, 8, 16)
 K_STEP, LANE_K_STEP = 32.0, 8.0  # K elements one main-loop step consumes on matrix units and on lanes
+NARROW = 8.0  # channels out per group up to which a convolution has kernels that make no matrix product of it
+# Multiply-adds of such a kernel beside the lanes' own rate: it loads an operand for each, 32 a clock and unit
+# beside 64 to 128 multiply-adds.
+DIRECT_SHARE = 0.25
 NEVER = 1e-6  # efficiency of a tile that the units of a row have no kernel for
 ALIGNED_BYTE = 16.0  # vector loads need rows that begin at multiples of it
 QUERY_TILES = (128, 64, 16)
@@ -39,6 +44,33 @@ STREAM_BLOCK = 8192.0  # bytes a block of a streaming kernel handles: 256 thread
 
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
+    """The tiles of a library; for depthwise and other narrow grouped convolutions also a direct kernel."""
+    tiled = _tiled(rows, machine)
+    narrow = (rows.gathered > 0) & (rows.b > 1) & (rows.n <= NARROW)
+    return _or_direct(tiled, rows, machine, narrow) if np.any(narrow) else tiled
+
+
+def _or_direct(tiled: Demand, rows: GemmRows, machine: Structure, narrow: NDArray[np.bool_]) -> Demand:
+    """One more candidate for `narrow` rows: each output by itself on ordinary lanes, inputs streamed once."""
+    flop = 2 * rows.b * rows.m * rows.n * rows.k
+    moved = rows.b * rows.m * rows.n * (rows.left_byte + rows.out_byte)
+
+    def both(before: Array, direct: Array) -> Array:
+        shape = np.broadcast_shapes(before.shape[1:], direct.shape)
+        return np.concatenate([np.broadcast_to(one, (len(one), *shape)) for one in (before, direct[None])])
+
+    return Demand(
+        matrix=both(tiled.matrix, np.where(narrow, 0.0, flop / NEVER)),
+        executed=both(tiled.executed, flop),
+        onchip=both(tiled.onchip, moved),
+        busiest=both(tiled.busiest, busiest_byte(moved, STREAM_BLOCK, machine.units)),
+        extra_dram=tiled.extra_dram,
+        labels=(*tiled.labels, "direct"),
+        lanes=both(np.zeros((len(tiled.labels), 1, 1)), np.where(narrow, flop / DIRECT_SHARE, 0.0)),
+    )
+
+
+def _tiled(rows: GemmRows, machine: Structure) -> Demand:
     """Waves x tile time: ragged edges are padded work, small tiles reuse less, split-K adds partial sums.
 
     Batched products on lanes find few kernels in a library: whole tiles of a least size, K in one piece.
