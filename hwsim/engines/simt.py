@@ -44,9 +44,9 @@ STREAM_BLOCK = 8192.0  # bytes a block of a streaming kernel handles: 256 thread
 
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
-    """The tiles of a library; for depthwise and other narrow grouped convolutions also a direct kernel."""
+    """The tiles of a library; for depthwise and other narrow convolutions also a direct kernel."""
     tiled = _tiled(rows, machine)
-    narrow = (rows.gathered > 0) & (rows.b > 1) & (rows.n <= NARROW)
+    narrow = (rows.gathered > 0) & (rows.n <= NARROW)
     return _or_direct(tiled, rows, machine, narrow) if np.any(narrow) else tiled
 
 
