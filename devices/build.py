@@ -15,6 +15,7 @@ from devices.device import (
     Compute,
     Device,
     Energy,
+    Host,
     Link,
     Memory,
     MemoryLevel,
@@ -23,6 +24,7 @@ from devices.device import (
     Quantity,
 )
 from devices.energy import Technology
+from devices.errors import DeviceError
 from devices.profile import DeviceProfile, Dtype, LevelProfile
 
 _PER_UNIT = ("register", "l1")
@@ -54,7 +56,10 @@ def build(id: str, profile: DeviceProfile) -> Device:
             )
             for name, link in profile.links.items()
         },
-        power=Power(limit_w=profile.power.limit, idle_w=profile.power.idle),
+        power=Power(
+            limit_w=profile.power.limit, sustained_w=profile.power.sustained, idle_w=profile.power.idle
+        ),
+        host=_host(id, profile),
         energy=_energy(profile, technology),
         price=_price(profile),
         carbon=_carbon(profile),
@@ -142,6 +147,28 @@ def _level_energy(name: str, level: LevelProfile, technology: Technology) -> flo
     return None if name in ("host", "nvme") else energy.sram_energy(technology, name)
 
 
+def _host(id: str, profile: DeviceProfile) -> Host | None:
+    host = profile.host
+    if host is None:
+        return None
+    shared = host.memory == "shared"
+    if not shared and host.bandwidth is None:
+        raise DeviceError(f"{id}: host.memory is its own; say how fast values cross in host.bandwidth")
+    if not shared and host.traffic is not None:
+        raise DeviceError(f"{id}: host.traffic is of shared memory; host.memory is its own")
+    if shared and (host.bandwidth is not None or host.latency is not None):
+        raise DeviceError(f"{id}: nothing is sent in shared memory; leave host.bandwidth and latency out")
+    return Host(
+        device=host.device,
+        accelerated=host.accelerated,
+        dtype=host.dtype,
+        shares_memory=shared,
+        bandwidth_byte_per_s=host.bandwidth,
+        latency_s=host.latency,
+        traffic_byte_per_s=host.traffic,
+    )
+
+
 def _energy(profile: DeviceProfile, technology: Technology) -> Energy:
     own = profile.energy
     special = own.special if own else None
@@ -179,6 +206,8 @@ def _sources(profile: DeviceProfile) -> dict[str, str]:
     found.update({f"memory.{name}": level.source for name, level in _levels(profile).items()})
     found.update({f"links.{name}": link.source for name, link in profile.links.items()})
     found["energy"] = profile.energy.source if profile.energy else energy.table_source()
+    if profile.host is not None:
+        found["host"] = profile.host.source
     if profile.price is not None:
         found["price"] = profile.price.source
     if profile.carbon is not None:

@@ -89,6 +89,11 @@ class Memory:
     nvme: MemoryLevel | None = None
 
     @property
+    def resident(self) -> bool:
+        """Whether there is no DRAM: `dram` stands for the SRAM that holds all data."""
+        return self.dram is not None and self.dram.type == "SRAM"
+
+    @property
     def last_level_cache(self) -> MemoryLevel | None:
         """The on-chip level nearest to DRAM: l3, else l2, else all l1 together."""
         shared = self.l3 or self.l2
@@ -109,11 +114,33 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The CPU behind a device that runs some operators only (see `HostProfile`), and the border between them.
+
+    With `shares_memory` both work in the device's DRAM: nothing is sent, and the CPU's own `traffic` is lost.
+    """
+
+    device: str
+    accelerated: tuple[str, ...]
+    dtype: str
+    shares_memory: bool
+    bandwidth_byte_per_s: Quantity | None = None
+    latency_s: Quantity | None = None
+    traffic_byte_per_s: Quantity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """The board's limit and what it draws with no work."""
+    """The board's limit, what its cooling carries away for long, and what it draws with no work."""
 
     limit_w: Quantity
+    sustained_w: Quantity | None = None
     idle_w: Quantity | None = None
+
+    @property
+    def cap_w(self) -> Quantity:
+        """What may be drawn however long a run is."""
+        return self.limit_w if self.sustained_w is None else np.minimum(self.limit_w, self.sustained_w)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +190,7 @@ class Device:
     energy: Energy
     price: Price
     carbon: Carbon = Carbon()
+    host: Host | None = None
     architecture: str = ""
     die_area_mm2: float | None = None
     form: Literal["chip", "block"] = "chip"

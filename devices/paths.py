@@ -44,6 +44,7 @@ def paths(device: Device) -> dict[str, Leaf]:
         )
         found[f"links.{name}.max_devices"] = Leaf(steps=("links", name, "max_devices"), dimension="number")
     found.update(_energy_paths(device))
+    found.update(_host_paths(device))
     if device.process_nm is not None:
         found["process"] = Leaf(steps=("process_nm",), dimension="nm")
     return found
@@ -80,8 +81,22 @@ def _level_paths(level: str) -> Iterator[tuple[str, Leaf]]:
     )
 
 
+def _host_paths(device: Device) -> Iterator[tuple[str, Leaf]]:
+    if device.host is None:
+        return
+    if device.host.shares_memory:
+        yield (
+            "host.traffic",
+            Leaf(steps=("host", "traffic_byte_per_s"), dimension="byte_per_s", may_be_zero=True),
+        )
+        return
+    yield "host.bandwidth", Leaf(steps=("host", "bandwidth_byte_per_s"), dimension="byte_per_s")
+    yield "host.latency", Leaf(steps=("host", "latency_s"), dimension="second", may_be_zero=True)
+
+
 def _energy_paths(device: Device) -> Iterator[tuple[str, Leaf]]:
     yield "power.limit", Leaf(steps=("power", "limit_w"), dimension="watt")
+    yield "power.sustained", Leaf(steps=("power", "sustained_w"), dimension="watt")
     yield "power.idle", Leaf(steps=("power", "idle_w"), dimension="watt", may_be_zero=True)
     yield "energy.static", Leaf(steps=("energy", "static_w"), dimension="watt", may_be_zero=True)
     yield (

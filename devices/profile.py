@@ -131,10 +131,29 @@ class LinkProfile(Group):
     source: Source
 
 
+class HostProfile(Group):
+    """`[host]`: the CPU behind a device that runs some operators only, and the border between the two.
+
+    `accelerated` are operator kinds (`conv`), kinds by the role of their second operand (`gemm:weight`) or
+    names of ops (`relu`); all others run on `device`, in `dtype`. Across memory of its `own` values go over a
+    link; where the device is in `shared` DRAM, the CPU takes `traffic` of its bandwidth all the time.
+    """
+
+    device: str
+    accelerated: tuple[str, ...] = Field(strict=False)
+    dtype: Dtype
+    memory: Literal["own", "shared"]
+    bandwidth: BytePerS | None = None
+    latency: Second | None = None
+    traffic: BytePerS | None = None
+    source: Source
+
+
 class PowerProfile(Group):
-    """`[power]`: the board's limit."""
+    """`[power]`: the board's limit, and what its cooling carries away however long it runs."""
 
     limit: Watt
+    sustained: Watt | None = None
     idle: WattOrZero | None = None
     source: Source
 
@@ -189,6 +208,7 @@ class DeviceProfile(Group):
     compute: ComputeProfile
     memory: MemoryProfile
     links: dict[str, LinkProfile] = {}
+    host: HostProfile | None = None
     power: PowerProfile
     energy: EnergyProfile | None = None
     price: PriceProfile | None = None

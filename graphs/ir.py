@@ -27,6 +27,7 @@ OFFLOADED = "offloaded"  # what a pass has put into another memory; no trace has
 FORWARD, BACKWARD, RECOMPUTE = "forward", "backward", "recompute"
 ACCUMULATE, OPTIMIZER_STEP = "accumulate", "optimizer"
 STEPS = (FORWARD, RECOMPUTE, BACKWARD, ACCUMULATE, OPTIMIZER_STEP)
+DEVICE, HOST = "device", "host"  # where a node runs: `host` is the CPU behind an accelerator
 ROADS = ("symbolic", "solved", "fixed")  # how a trace obtained a size
 
 DTYPE_BITS: Mapping[str, float] = {
@@ -84,6 +85,7 @@ class OpNode:
     module: int
     at: int
     phase: str = FORWARD  # one of STEPS
+    place: str = DEVICE
 
 
 @dataclass(frozen=True, slots=True)

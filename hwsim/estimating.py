@@ -13,7 +13,7 @@ import numpy as np
 from devices import Device, Stack
 from devices import stack as find_stack
 from graphs.errors import GraphError
-from graphs.ir import OFFLOADED, OperatorGraph
+from graphs.ir import DEVICE, HOST, OFFLOADED, OperatorGraph
 from graphs.parallel import Parallel
 from graphs.workload import Precision, Training
 from hwsim.binding import bind, broken_guard, values_text
@@ -23,6 +23,7 @@ from hwsim.errors import HwsimError
 from hwsim.evaluate import Evaluator, Totals
 from hwsim.executions import op_rows, timeline
 from hwsim.fitted import Coefficients, coefficients_for
+from hwsim.hosting import border_of, border_path, dtypes_on, told, with_host
 from hwsim.joining import Whole, join
 from hwsim.lower import lower
 from hwsim.machine import MATRIX, VECTOR, Machine, build_machine
@@ -107,19 +108,23 @@ def estimate(
     tables = [
         lower(
             stage.graph, precision, chosen, training=training, parallel=layout,
-            in_flight=layout.in_flight(stage.place), warm=warm,
+            in_flight=layout.in_flight(stage.place), warm=warm, border=border_of(machine_device),
         )
         for stage in ranks
     ]  # fmt: skip
     coefficients = coefficients_for(machine_device).replace(changes["coefficient"])
     warnings += coefficients.warnings
-    machine = build_machine(machine_device, chosen, coefficients, _dtypes(tables), deployment.paths)
+    here = dtypes_on(DEVICE, tables) or {MATRIX: {"fp32"}, VECTOR: set()}
+    paths = {**deployment.paths, **border_path(machine_device)}
+    machine = build_machine(machine_device, chosen, coefficients, here, paths)
+    machine = with_host(machine, chosen, dtypes_on(HOST, tables))
     shape = _shape(bound, machine.link_byte_per_s, machine_device, chosen, coefficients.values,
                    np.asarray(price))  # fmt: skip
     flat, points = _flatten(bound, machine, shape)
     evaluators = [Evaluator(table, flat[1], flat[0], points) for table in tables]
     whole = join([one.totals() for one in evaluators], [stage.count for stage in ranks], layout)
     _warn(tables[0], machine, warnings)
+    warnings += told(machine_device, tables)
     return _result(
         graph,
         deployment,
@@ -259,15 +264,6 @@ def _precision(
     return Precision(activations=wanted, weights=weights, kv=kv)
 
 
-def _dtypes(tables: Sequence[OpTable]) -> dict[str, set[str]]:
-    rows = [row for table in tables for row in table.rows]
-    every = {row.dtype for row in rows}
-    return {
-        MATRIX: {row.dtype for row in rows if row.work.shape not in ("stream", "collective")} or {"fp32"},
-        VECTOR: every,
-    }
-
-
 def _shape(*parts: Any) -> tuple[int, ...]:
     """The broadcast shape of everything given, fields of devices and stacks included."""
     shapes = [shape for part in parts for shape in _array_shapes(part)]
@@ -347,6 +343,8 @@ def _result(
     dtype = precision.activations or graph.dtype
     point = not shape
     warnings += tuple(_above_the_limit(totals, flat, layout.devices))
+    memory = {name: spread_out(value) for name, value in _memory(totals, flat, shaped).items()}
+    warnings += tuple(_too_large(memory, device))
     batches = layout.replicas * layout.micro_batches
     hourly = device.price.usd_per_hour if price is None else price
     return Estimate(
@@ -369,9 +367,13 @@ def _result(
             "power": shaped(totals.power_s),
         }
         | ({"bubble": shaped(whole.bubble_s)} if layout.pp > 1 else {}),
-        energy_by_j={name: shaped(value) for name, value in totals.energy.items()},
-        bytes_by_level={"dram": shaped(totals.dram_bytes), "onchip": shaped(totals.onchip_bytes)},
-        memory_bytes={name: spread_out(value) for name, value in _memory(totals, flat, shaped).items()},
+        energy_by_j={name: shaped(value) for name, value in _by_level(totals.energy, device).items()},
+        bytes_by_level={
+            "dram": shaped(totals.dram_bytes * (not device.memory.resident)),
+            "onchip": shaped(totals.onchip_bytes),
+        },
+        main_bytes=shaped(totals.dram_bytes),
+        memory_bytes=memory,
         flops=shaped(totals.flops),
         flops_executed=shaped(totals.flops_executed),
         params=graph.parameters,
@@ -406,7 +408,8 @@ def _log_sigma(totals: Totals, machine: Machine) -> Any:
 
 def _above_the_limit(totals: Totals, machine: Machine, devices: int) -> Iterator[str]:
     """A warning where not even the lowest clock keeps to the power limit."""
-    power = sum(totals.energy.values()) / totals.latency_s / devices
+    spent = sum(value for name, value in totals.energy.items() if name != HOST)
+    power = spent / totals.latency_s / devices
     excess = power / machine.limit_w
     if np.any(excess > 1 + NOTICED):
         worst = float(np.max(excess * machine.limit_w))
@@ -414,6 +417,24 @@ def _above_the_limit(totals: Totals, machine: Machine, devices: int) -> Iterator
             f"{machine.device.id} draws {worst:.3g} W even at its lowest clock, "
             "more than its power limit: expect it to take longer"
         )
+
+
+def _too_large(memory: Mapping[str, Any], device: Device) -> Iterator[str]:
+    """A warning where data do not fit a machine that has no memory beyond its SRAM."""
+    if device.memory.resident:
+        parts = float(np.max(memory["total"] / memory["capacity"]))
+        if parts > 1:
+            yield (
+                f"{device.id} holds everything in SRAM and this needs {parts:.3g} times what it has: "
+                f"priced as if it fitted, spread it over {math.ceil(parts)} or more"
+            )
+
+
+def _by_level(energy: Mapping[str, Array], device: Device) -> Mapping[str, Array]:
+    """Joules by part; those of a main memory that is SRAM are spent on the chip."""
+    if not device.memory.resident:
+        return energy
+    return {**energy, "onchip": energy["onchip"] + energy["dram"], "dram": 0.0 * energy["dram"]}
 
 
 def _datasheet_bandwidth(device: Device) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphs.expressions import Environment
+from graphs.ir import HOST
 from hwsim.candidates import Choice
 from hwsim.energy import dynamic_j, kept_share
 from hwsim.engines.demand import Array
@@ -28,6 +29,7 @@ from hwsim.power import NOTHING, Throttled, throttle
 from hwsim.pricing import compute_part
 
 Times = list[tuple[Array, Array, Array]]
+HOSTED = ("host_compute", "host_executed", "host_j", "host_flop")
 SUMMED = ("device", "compute", "executed", "dram", "onchip", "core_j", "flop")
 KINDS = {shape: f"kind.{shape}" for shape in SHAPES}
 CHUNK_ELEMENTS = 196_608  # rows x points of one piece: what stays in a core's cache
@@ -82,7 +84,10 @@ class Evaluator:
     def __init__(self, table: OpTable, machine: Machine, sizes: Mapping[str, Array], points: int) -> None:
         self.table, self.machine, self.sizes, self.points = table, machine, sizes, points
         bandwidths = np.ndim(machine.dram_byte_per_s) > 0
-        self.groups: Sequence[Group] = build_groups(table, together=bandwidths)
+        every: Sequence[Group] = build_groups(table, together=bandwidths)
+        self.groups = [group for group in every if group.place != HOST]
+        self.on_host = [group for group in every if group.place == HOST]
+        self._host_calls = sum(float(group.counts.sum()) for group in self.on_host)
         self.exchanges = Exchanges(table)
         self._once = np.array([float(table.once(row.phase)) for row in table.rows]) * table.counts
         self._totals: Totals | None = None
@@ -134,19 +139,49 @@ class Evaluator:
         sums["waited"] = self.exchanges.waited(exchanged, working)
         sums["once"] = once + self.exchanges.waited(exchanged, working, once=True)
         sums["sent"] = weighted_sum(self.exchanges.counts, exchanged.byte)
+        sums["away"] = sums["waited"]  # what the device stands still for
+        if self.on_host:
+            sums |= self._hosted(values, machine)
+            sums["away"] = sums["waited"] + sums["host"]
         nominal = np.array(
-            np.broadcast_to(self.elapsed(sums["device"] + sums["waited"], machine), (piece.width,))
+            np.broadcast_to(self.elapsed(sums["device"] + sums["away"], machine), (piece.width,))
         )
         clock, latency = np.ones(nominal.shape), nominal
         slow = throttle(self, priced, machine, sums, nominal)
         if slow is not None:
             clock[slow.points] = slow.clock
-            waited = np.broadcast_to(sums["waited"], nominal.shape)[slow.points]
+            waited = np.broadcast_to(sums["away"], nominal.shape)[slow.points]
             seconds = self.elapsed(self.device_seconds(slow.choices) + waited, machine.at(slow.points))
             latency = nominal.copy()
             latency[slow.points] = np.maximum(seconds, nominal[slow.points])
             sums["executed"] = self._executed_again(priced, slow, sums["executed"], piece.width)
         return self._assemble(machine, values, sums, nominal, latency, clock)
+
+    def _hosted(self, values: Environment, machine: Machine) -> dict[str, Array]:
+        """What rows on the host take and spend: kernels with their calls, at its own clock and limit.
+
+        Its static power counts while it works.
+        """
+        host = machine.place(HOST)
+        sums = dict.fromkeys(("working", *HOSTED), np.zeros(1))
+        for group in self.on_host:
+            one = group.price(values, host)
+            choice = one.choice
+            share = compute_part(
+                choice.compute, choice.memory, choice.seconds, host.structure.coefficients["overlap"]
+            )
+            spent = np.asarray(sum(_dynamic(one, host, 1.0).values()))
+            executed = one.candidates.executed_by(choice.index)
+            amounts = (choice.seconds, share, executed, spent, one.flops)
+            for name, amount in zip(("working", *HOSTED), amounts, strict=True):
+                sums[name] = sums[name] + weighted_sum(group.counts, amount)
+        seconds = sums["working"] + self._host_calls * self._call_s(host)
+        return {**sums, "host": seconds, "host_j": sums["host_j"] + host.static_w * seconds}
+
+    def _call_s(self, host: Machine) -> Any:
+        """Seconds to reach an operator on a host that does nothing else meanwhile."""
+        c = host.structure.coefficients
+        return c["kernel_ramp_s"] + host.stack.dispatch_s * c.get("host_slowdown", 1.0)
 
     def device_seconds(self, choices: Sequence[Choice]) -> Array:
         """Seconds of all kernels with these candidates chosen, [points]."""
@@ -174,7 +209,7 @@ class Evaluator:
         price, its dispatch is not.
         """
         stack, c = machine.stack, machine.structure.coefficients
-        calls = self.table.kernels
+        calls = self.table.kernels - self._host_calls
         kernels = calls - float(self.exchanges.counts.sum())
         on_device = device_s + kernels * (stack.launch_s + c["kernel_ramp_s"])
         if "host_slowdown" in c:
@@ -217,6 +252,15 @@ class Evaluator:
             "onchip_bytes": sums["onchip"],
             **{name: sums[name] for name in KINDS.values()},
         }
+        if self.on_host:
+            result |= {
+                "compute_s": sums["compute"] + sums["host_compute"],
+                "memory_s": result["memory_s"] + sums["working"] - sums["host_compute"],
+                "overhead_s": result["overhead_s"] - sums["working"],
+                "energy.host": sums["host_j"],
+                "flops": sums["flop"] + sums["host_flop"],
+                "flops_executed": sums["executed"] + sums["host_executed"],
+            }
         elements = [values(expr) for expr in self.table.sizes]
         for role, form in self.table.resident.items():
             result[f"memory.{role}"] = _linear(form, elements)
@@ -248,25 +292,25 @@ class Evaluator:
         if self.points != 1:
             raise ValueError("row values exist for a single point")
         values, machine = Environment(self.sizes), self.machine
-        overlap = machine.structure.coefficients["overlap"]
         totals = self.totals()
         scale = voltage_energy(totals.clock, machine)
         count = len(self.table.rows)
         out = {one.name: np.zeros(count) for one in dataclasses.fields(RowValues) if one.name != "choice"}
         labels = [""] * count
-        for group in self.groups:
-            one, index = group.price(values, machine), group.rows
-            choice = one.choice if totals.clock == 1.0 else one.candidates.cheapest(NOTHING, totals.clock)
+        for group in (*self.groups, *self.on_host):
+            here, away = machine.place(group.place), group.place == HOST
+            one, index = group.price(values, here), group.rows
+            slower = totals.clock != 1.0 and not away
+            choice = one.candidates.cheapest(NOTHING, totals.clock) if slower else one.choice
+            overlap = here.structure.coefficients["overlap"]
             compute = compute_part(choice.compute, choice.memory, choice.seconds, overlap)
-            dynamic = dynamic_j(
-                machine, core_j=one.core_j, onchip_byte=one.onchip_bytes, dram_byte=one.dram_bytes,
-                scale=scale,
-            )  # fmt: skip
+            spent = sum(_dynamic(one, here, 1.0 if away else scale).values())
+            standing = here.static_w * (choice.seconds + self._call_s(here)) if away else 0.0
             found = {
                 "seconds": choice.seconds,
                 "compute_s": compute,
                 "memory_s": choice.seconds - compute,
-                "energy_j": sum(dynamic.values()) * totals.energy_kept,
+                "energy_j": spent * (1.0 if away else totals.energy_kept) + standing,
                 "flops": one.flops,
                 "executed": one.candidates.executed_by(choice.index),
                 "dram_bytes": one.dram_bytes,
@@ -301,6 +345,13 @@ def weighted_sum(counts: Array, amounts: Array) -> Array:
     if amounts.shape[0] == 1:
         return np.asarray(np.sum(counts) * amounts[0])
     return np.asarray(np.einsum("r,rp->p", counts, amounts))
+
+
+def _dynamic(one: Priced, machine: Machine, scale: Any) -> dict[str, Array]:
+    """Joules of the work of some rows, each [rows, points]."""
+    return dynamic_j(
+        machine, core_j=one.core_j, onchip_byte=one.onchip_bytes, dram_byte=one.dram_bytes, scale=scale
+    )
 
 
 def voltage_energy(clock: Array, machine: Machine) -> Array:

@@ -18,6 +18,7 @@ def op_rows(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[OpRow]
     values = evaluator.row_values()
     environment = Environment(evaluator.sizes)
     overhead = _overhead_per_kernel(table, values.seconds, totals)
+    leaves = not evaluator.machine.device.memory.resident
     found = []
     for index, row in enumerate(table.rows):
         count = int(table.counts[index])
@@ -43,10 +44,11 @@ def op_rows(table: OpTable, evaluator: Evaluator, totals: Totals) -> list[OpRow]
                 energy_j=float(values.energy_j[index]) * count,
                 flops=float(values.flops[index]) * count,
                 flops_executed=float(values.executed[index]) * count,
-                dram_bytes=float(values.dram_bytes[index]) * count,
+                dram_bytes=float(values.dram_bytes[index]) * count * leaves,
                 onchip_bytes=float(values.onchip_bytes[index]) * count,
                 bound=_row_bound(compute, memory, overhead * count, exchange),
                 choice=values.choice[index],
+                place=row.place,
             )
         )
     return found

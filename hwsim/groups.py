@@ -52,10 +52,11 @@ class Priced:
 
 
 class Group:
-    """Some rows of `table`, all of one shape and depending on the same symbols."""
+    """Some rows of `table`, all of one shape, in one place, and depending on the same symbols."""
 
     def __init__(self, table: OpTable, shape: str, rows: Sequence[int]) -> None:
         self.shape, self.rows = shape, list(rows)
+        self.place = table.rows[rows[0]].place
         self.counts = table.counts[self.rows]
         self._rows = [table.rows[i] for i in rows]
         self._dtypes = [row.dtype for row in self._rows]
@@ -210,7 +211,7 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
     `together` groups by shape alone, for fewer and longer array operations where no row's time
     stays constant.
     """
-    keys: dict[tuple[str, frozenset[str]], list[int]] = {}
+    keys: dict[tuple[str, str, frozenset[str]], list[int]] = {}
     for index, row in enumerate(table.rows):
         if row.work.shape not in SHAPES:
             continue  # exchanges between ranks have no engine
@@ -227,9 +228,9 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
             if reuse != NEVER:
                 exprs += [table.sizes[i] for i in np.flatnonzero(table.distances.coefficients[reuse])]
         symbols = frozenset(name for expr in exprs if not together for name in expr.symbols)
-        keys.setdefault((row.work.shape, symbols), []).append(index)
-    ordered = sorted(keys.items(), key=lambda item: (SHAPES.index(item[0][0]), sorted(item[0][1])))
-    return tuple(Group(table, shape, rows) for (shape, _), rows in ordered)
+        keys.setdefault((row.place, row.work.shape, symbols), []).append(index)
+    ordered = sorted(keys, key=lambda key: (key[0], SHAPES.index(key[1]), sorted(key[2])))
+    return tuple(Group(table, key[1], keys[key]) for key in ordered)
 
 
 def _passes(work: Work) -> Expr:
@@ -261,7 +262,7 @@ def _results(rows: Sequence[Row]) -> list[tuple[Stacked, Array]]:
     most = max(len(row.write_bits) for row in rows)
     found = []
     for at in range(most):
-        new = [at < len(row.write_bits) and not row.operator.name.endswith("_") for row in rows]
+        new = [at < len(row.write_bits) and not _in_place(row.operator) for row in rows]
         elements = [
             row.operator.outputs[at].elements if fresh else number(0)
             for row, fresh in zip(rows, new, strict=True)
@@ -269,6 +270,11 @@ def _results(rows: Sequence[Row]) -> list[tuple[Stacked, Array]]:
         width = [[row.write_bits[at] / 8 if fresh else 0.0] for row, fresh in zip(rows, new, strict=True)]
         found.append((Stacked(elements), np.array(width)))
     return found
+
+
+def _in_place(operator: Operator) -> bool:
+    """Whether the result lies where an operand lay; a cache that is appended to grows where it is."""
+    return operator.kind == "kv_append" or operator.name.endswith("_")
 
 
 def _loops(operator: Operator) -> tuple[str, ...]:

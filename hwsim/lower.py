@@ -20,6 +20,7 @@ from graphs.passes.checkpointing import checkpoint
 from graphs.passes.fusion import fuse
 from graphs.passes.offloading import offload
 from graphs.passes.optimizer import add_optimizer
+from graphs.passes.placing import Border, place
 from graphs.passes.precision import apply_precision
 from graphs.passes.replicas import share_replicas
 from graphs.work import Work, work_of
@@ -33,7 +34,7 @@ PASSES: dict[str, Callable[[OperatorGraph], OperatorGraph]] = {
     "copied_cache": copy_cache,
     "pointwise_fusion": lambda graph: fuse(graph, epilogue=False),
 }
-_Key = tuple[int, Precision, Training | None, Parallel, float, str, tuple[str, ...], bool]
+_Key = tuple[int, Precision, Training | None, Parallel, float, str, tuple[str, ...], bool, Border | None]
 _CACHE: OrderedDict[_Key, tuple[OperatorGraph, OpTable]] = OrderedDict()
 _CACHED = 64
 _LOCK = Lock()
@@ -48,23 +49,28 @@ def lower(
     parallel: Parallel = ONE,
     in_flight: float = 1.0,
     warm: bool = False,
+    border: Border | None = None,
 ) -> OpTable:
     """The `OpTable` of `graph` under `stack` in `precision`; `warm`: run again and again on the same data.
 
     A graph of phase `train` becomes the whole step that `training` says. `graph` is that of one rank of
     `parallel` (see `hwsim.spreading`), whose data ranks and micro-batches are added here; `in_flight`
-    micro-batches keep what their backward pass needs at a time.
+    micro-batches keep what their backward pass needs at a time. What stands beyond the `border` of the device
+    runs on its host.
     """
-    key = (id(graph), precision, training, parallel, in_flight, stack.attention_kernel, stack.passes, warm)
+    kernel = stack.attention_kernel if border is None else border.kernel(stack.attention_kernel)
+    key = (id(graph), precision, training, parallel, in_flight, kernel, stack.passes, warm, border)
     with _LOCK:
         if key in _CACHE:
             _CACHE.move_to_end(key)
             return _CACHE[key][1]
-    passed = apply_attention(apply_precision(graph, precision), stack.attention_kernel)
+    passed = apply_attention(apply_precision(graph, precision), kernel)
     repeats = {FORWARD: parallel.micro_batches} if parallel.micro_batches > 1 else {}
     if training is not None:
         passed, repeats = _training_step(passed, training)
         passed = share_replicas(passed, parallel.dp, parallel.zero)
+    if border is not None:
+        passed = place(passed, border)
     for name in stack.passes:
         if name not in PASSES:
             raise HwsimError(f"stack '{stack.id}' names pass {name!r}; passes are {', '.join(PASSES)}")
@@ -207,14 +213,14 @@ def _rows(
     row_of_node = np.empty(len(graph.nodes), dtype=np.intp)
     for index, (node, (reads, writes)) in enumerate(zip(graph.nodes, classes, strict=True)):
         one = node.operator
-        key = (id(one), reads, writes, node.phase)
+        key = (id(one), reads, writes, node.phase, node.place)
         if key not in known:
             known[key] = len(rows)
             read_bits = tuple(dtype_bits(spec.dtype) for spec in one.inputs)
             write_bits = tuple(dtype_bits(spec.dtype) for spec in one.outputs)
-            rows.append(
-                Row(one, works[id(one)], compute_dtype(one), read_bits, write_bits, reads, writes, node.phase)
-            )
+            stands = (node.phase, node.place)
+            dtype = compute_dtype(one)
+            rows.append(Row(one, works[id(one)], dtype, read_bits, write_bits, reads, writes, *stands))
         row_of_node[index] = known[key]
     return tuple(rows), row_of_node
 

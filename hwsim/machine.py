@@ -16,6 +16,7 @@ import numpy as np
 
 from devices import Device, Stack
 from devices.energy import addition_share
+from graphs.ir import HOST
 from graphs.workload import dtype_bits
 from hwsim.engines.demand import Structure
 from hwsim.errors import HwsimError
@@ -72,6 +73,11 @@ class Machine:
     on_lanes: frozenset[str]
     paths: Mapping[str, Path]  # links of each axis of ranks
     link_byte_per_s: Mapping[str, Any]  # of level k of an axis, "axis.k"
+    host: Machine | None = None  # the CPU behind it, for what it does not run (hwsim.hosting)
+
+    def place(self, name: str) -> Machine:
+        """The machine that rows of a place run on."""
+        return self.host if name == HOST and self.host is not None else self
 
     def at(self, index: Any) -> Machine:
         """The machine at some of its design points: every array indexed, every float kept."""
@@ -167,7 +173,7 @@ def build_machine(
         dram_j_per_byte=_given(dram.energy_j_per_byte, 0.0),
         onchip_j_per_byte=_given(onchip.energy_j_per_byte if onchip is not None else None, 0.0),
         static_w=device.energy.static_w,
-        limit_w=device.power.limit_w,
+        limit_w=device.power.cap_w,
         board_compute=c["board_compute_scale"],
         board_memory=c["board_memory_scale"],
         coefficients=c,
@@ -216,6 +222,8 @@ def _map_arrays(machine: Machine, change: Callable[[Any], Any]) -> Machine:
     structure = changed(machine.structure, _STRUCTURE)
     stack = changed(machine.stack, _OF_STACK)
     result: Machine = changed(machine, _OF_MACHINE)
+    if machine.host is not None:
+        result = dataclasses.replace(result, host=_map_arrays(machine.host, change))
     if structure is not machine.structure or stack is not machine.stack:
         result = dataclasses.replace(result, structure=structure, stack=stack)
     return result

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphs.expressions import Expr
-from graphs.ir import FORWARD, Operator, OperatorGraph
+from graphs.ir import DEVICE, FORWARD, Operator, OperatorGraph
 from graphs.work import Work
 
 NEVER = -1  # reuse class of data that no earlier op touched, or that outlives the run
@@ -34,6 +34,7 @@ class Row:
     read_classes: tuple[int, ...]
     write_classes: tuple[int, ...]
     phase: str = FORWARD
+    place: str = DEVICE
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def throttle(
     free = [one.candidates.some(over) for one in priced]
     held = [one.candidates.held(one.choice.index).some(over) for one in priced]
     core, fixed, budget = core[over], fixed[over], budget[over]
-    waited = np.broadcast_to(sums["waited"], nominal.shape)[over]
+    waited = np.broadcast_to(sums["away"], nominal.shape)[over]
 
     def surplus(s: Array, candidates: list[Candidates]) -> Array:
         choices = [one.cheapest(NOTHING, s) for one in candidates]

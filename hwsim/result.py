@@ -43,6 +43,7 @@ class OpRow:
     bound: str
     choice: str  # tile, split or dataflow
     phase: str = "forward"  # or another part of a training step
+    place: str = "device"  # or the host behind it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,7 @@ class Estimate:
     breakdown_s: Mapping[str, Value]  # compute memory overhead communication power
     energy_by_j: Mapping[str, Value]  # compute onchip dram link static
     bytes_by_level: Mapping[str, Value]
+    main_bytes: Value  # of DRAM, or of the SRAM of a machine without any
     memory_bytes: Mapping[
         str, Value
     ]  # weights activations kv_cache gradients optimizer reserve total capacity
@@ -117,10 +119,10 @@ class Estimate:
 
     @property
     def latency_low_s(self) -> Value:
-        """Low end of the 80 % interval, never below DRAM traffic over the datasheet bandwidth."""
+        """Low end of the 80 % interval, never below memory traffic over the datasheet bandwidth."""
         return np.maximum(
             self.latency_s * np.exp(-self.log_spread),
-            self.dram_bytes / (self.bandwidth_byte_per_s * self.devices),
+            self.main_bytes / (self.bandwidth_byte_per_s * self.devices),
         )
 
     @property
@@ -168,14 +170,14 @@ class Estimate:
 
     @property
     def dram_bytes(self) -> Value:
-        """DRAM traffic after on-chip residency."""
+        """DRAM traffic after on-chip residency; none where all data lie in SRAM."""
         return self.bytes_by_level["dram"]
 
     @property
     def arithmetic_intensity(self) -> Value:
-        """FLOP per DRAM byte; infinite when nothing leaves the chip."""
+        """FLOP per byte of main memory; infinite when nothing leaves the chip."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.divide(self.flops, self.dram_bytes)
+            return np.divide(self.flops, self.main_bytes)
 
     @property
     def mfu(self) -> Value:
@@ -189,8 +191,8 @@ class Estimate:
 
     @property
     def mbu(self) -> Value:
-        """DRAM bytes over what the datasheet bandwidth could move in the time."""
-        return self.dram_bytes / (self.latency_s * self.bandwidth_byte_per_s * self.devices)
+        """Bytes of main memory over what the datasheet bandwidth could move in the time."""
+        return self.main_bytes / (self.latency_s * self.bandwidth_byte_per_s * self.devices)
 
     @property
     def samples_per_s(self) -> Value:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from devices import Cluster, Device, format_quantity
 from devices.cluster import Tier
-from devices.device import Link, MemoryLevel, Quantity
+from devices.device import Host, Link, MemoryLevel, Quantity
 from reports.numbers import UNKNOWN, byte_count, quantity, significant
 from reports.table import plain_table
 
@@ -63,7 +63,9 @@ def device_card(device: Device) -> RenderableType:
     facts += [f"{device.process_nm:g} nm"] if device.process_nm else []
     facts += [f"{device.die_area_mm2:g} mm^2"] if device.die_area_mm2 else []
     parts: list[RenderableType] = [Text(f"{device.id}: {device.name} ({', '.join(facts)})")]
-    parts += [Text(_compute_line(device)), Text(_power_line(device)), Text(), _peaks(device), Text()]
+    parts += [Text(_compute_line(device)), Text(_power_line(device))]
+    parts += [Text(_host_line(device.host))] if device.host else []
+    parts += [Text(), _peaks(device), Text()]
     parts += [Text(line) for line in drawing(device)]
     parts += [Text(), _energies(device), Text()]
     parts += [Text(line) for line in _prose(device)]
@@ -196,6 +198,8 @@ def _compute_line(device: Device) -> str:
 def _power_line(device: Device) -> str:
     power, price, carbon = device.power, device.price, device.carbon
     line = f"power limit {quantity(single(power.limit_w), 'W', small=True)}"
+    if power.sustained_w is not None:
+        line += f", sustained {quantity(single(power.sustained_w), 'W', small=True)}"
     if power.idle_w is not None:
         line += f", idle {quantity(single(power.idle_w), 'W', small=True)}"
     if price.usd_per_hour is not None:
@@ -203,6 +207,16 @@ def _power_line(device: Device) -> str:
     if carbon.gram_per_kwh is not None:
         line += f"; {significant(float(np.min(carbon.gram_per_kwh)))} g CO2 per kWh ({carbon.date})"
     return line
+
+
+def _host_line(host: Host) -> str:
+    """What runs here, and where all else does."""
+    if host.shares_memory:
+        taken = host.traffic_byte_per_s
+        way = "in shared memory" + (f", {quantity(single(taken), 'B/s')} of it its own" if taken else "")
+    else:
+        way = f"over {quantity(single(host.bandwidth_byte_per_s), 'B/s')}"
+    return f"runs {', '.join(host.accelerated)}; all else on {host.device} in {host.dtype}, {way}"
 
 
 def _peaks(device: Device) -> Table:

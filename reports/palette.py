@@ -90,6 +90,7 @@ ENERGY_PARTS = {
     "dram": Part(label="DRAM", colour="#E69F00", hatch="///"),
     "link": Part(label="links", colour="#56B4E9", hatch="xx"),
     "static": Part(label="static", colour="#7F7F7F", hatch="..."),
+    "host": Part(label="host", colour="#CC79A7", hatch="\\\\\\"),
 }
 MEMORY_PARTS = {
     "weights": Part(label="weights", colour="#0072B2", hatch=""),

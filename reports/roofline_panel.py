@@ -215,9 +215,9 @@ def useful_flop(row: OpRow) -> float:
 def whole(estimate: Estimate) -> tuple[float, float] | None:
     """Intensity and rate of the model as a whole; None where it has no place on the axes."""
     flop = sum(map(useful_flop, estimate.ops))
-    if not flop or not estimate.dram_bytes:
+    if not flop or not estimate.main_bytes:
         return None
-    return flop / float(estimate.dram_bytes), flop / float(estimate.latency_s)
+    return flop / float(estimate.main_bytes), flop / float(estimate.latency_s)
 
 
 def turn(figure: Figure, slopes: Sequence[Text]) -> None:

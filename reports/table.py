@@ -37,6 +37,7 @@ _ENERGY = {
     "dram": "DRAM",
     "link": "links",
     "static": "static",
+    "host": "host",
 }
 
 
@@ -182,11 +183,14 @@ def _bound(e: Estimate) -> str:
 
 
 def _power(e: Estimate) -> str:
-    limit = None if e.machine is None else number(e.machine.power.limit_w)
+    limit = None if e.machine is None else number(e.machine.power.cap_w)
     of = "" if limit is None else f" of {quantity(limit * e.devices, 'W', small=True)}"
     clock = number(e.clock_scale)
     throttled = f", clock held at {percent(clock)}" if clock is not None and clock < 0.9995 else ""
-    return f"{quantity(number(e.average_power_w), 'W', small=True)} on average{of}{throttled}"
+    host = number(e.energy_by_j.get("host", 0.0) / e.latency_s) or 0.0
+    own = (number(e.average_power_w) or 0.0) - host
+    beside = f"; {quantity(host, 'W', small=True)} of its host" if host else ""
+    return f"{quantity(own, 'W', small=True)} on average{of}{throttled}{beside}"
 
 
 def _throughput(e: Estimate) -> str:

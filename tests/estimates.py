@@ -130,6 +130,7 @@ def bert_on(device: str, **changes: Any) -> Estimate:
         },
         energy_by_j={"compute": 0.08, "onchip": 0.02, "dram": 0.02, "link": 0.0, "static": 0.04},
         bytes_by_level={"dram": 228.6e6, "onchip": 0.9e9},
+        main_bytes=228.6e6,
         memory_bytes={
             "weights": 219e6,
             "activations": 8e6,

@@ -51,7 +51,11 @@ def test_without_a_range_models_and_devices_are_lines() -> None:
 
 def test_warnings_go_to_stderr() -> None:
     result = run("bert-base", "-d", "coral-edge-tpu,l4", "--json")
-    assert result.stderr == "warning: coral-edge-tpu has no fp32 peak; priced at its int8 rate\n"
+    assert result.stderr == (
+        "warning: coral-edge-tpu has no fp32 peak; priced at its int8 rate\n"
+        "warning: coral-edge-tpu does not run attention, embedding, gelu: 27 kernels run on its host "
+        "raspberry-pi-4, values cross 80 times\n"
+    )
     json.loads(result.stdout)
 
 

@@ -114,11 +114,16 @@ def _joins(group: _Group, node: OpNode, epilogue: bool) -> bool:
     kind = node.operator.kind
     if kind not in STREAMING or not node.operator.outputs:
         return False
-    if len(group.places) >= MOST_MEMBERS or group.head.phase != node.phase:
+    if len(group.places) >= MOST_MEMBERS or _stand(group.head) != _stand(node):
         return False
     if not (group.streaming or (group.anchored and epilogue and kind in EPILOGUE)):
         return False
     return _same_extent(group, node.operator)
+
+
+def _stand(node: OpNode) -> tuple[str, str]:
+    """Ops of one kernel belong to one phase and run in one place."""
+    return node.phase, node.place
 
 
 def _same_extent(group: _Group, one: Operator) -> bool:
@@ -173,7 +178,7 @@ def _join_later(graph: OperatorGraph, footprint: Footprint, groups: dict[int, _G
 
 
 def _may_move(graph: OperatorGraph, group: _Group, later: _Group, between: range, uses: _Uses) -> bool:
-    if not later.streaming or later.head.phase != group.head.phase:
+    if not later.streaming or _stand(later.head) != _stand(group.head):
         return False
     if len(group.places) + len(later.places) > MOST_MEMBERS or not _extent_of_a_reader(group, later):
         return False
@@ -222,7 +227,7 @@ class _Writer:
         operator = self._operator(group, inputs, outputs)
         stored = [tuple(storage for storage, _ in touches) for touches in (reads, writes)]
         head = group.head
-        return OpNode(operator, stored[0], stored[1], head.module, head.at, head.phase)
+        return OpNode(operator, stored[0], stored[1], head.module, head.at, head.phase, head.place)
 
     def _work_of(self, operator: Operator) -> Work:
         """The work, looked up by object: hashing an operator by value costs more than all else here."""

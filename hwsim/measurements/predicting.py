@@ -206,7 +206,7 @@ def _price(
     if not at.size:
         return
     try:
-        (seconds, low, high, joules), tiers = answer(question, machine, at)
+        amounts, tiers = answer(question, machine, at)
         made.tiers.update(tiers)
     except Exception as error:
         # one question that fails must not take the other rows of a file with it: the note says what happened
@@ -224,7 +224,7 @@ def _price(
     rows = question.rows[at]
     made_any = np.zeros(at.size, dtype=bool)
     for target in targets:
-        made_any |= _store(made, target, rows, at, (seconds, low, high, joules))
+        made_any |= _store(made, target, rows, at, amounts)
     if question.measured_s is not None:
         one = machine.device if isinstance(machine, Cluster) else machine
         _store_at_measured_time(made, question, targets, one, at)
@@ -239,12 +239,12 @@ def _price(
 def answer(
     question: Question, machine: Device | Cluster, at: Rows, coefficients: Mapping[str, Any] | None = None
 ) -> tuple[Array, set[str]]:
-    """Seconds with interval and joules, [4, rows], of the rows at some positions; and what they rest on.
+    """Seconds with interval, joules and FLOP, [5, rows], of the rows at some positions; what they rest on.
 
     Parts add up; their errors are shared, so the ends of their intervals do, too.
     """
     protocol = question.protocol
-    totals = np.zeros((4, at.size))
+    totals = np.zeros((5, at.size))
     tiers: set[str] = set()
     count = question.rows.size
     overrides = {**question.settings, **{f"coefficient.{k}": v for k, v in (coefficients or {}).items()}}
@@ -260,11 +260,12 @@ def answer(
             )  # fmt: skip
             tiers.add(str(result.provenance["tier"]))
             repeats = np.broadcast_to(np.asarray(part.repeats, np.float64), count)[at]
-            amounts = (result.latency_s, result.latency_low_s, result.latency_high_s, result.energy_j)
+            seconds = (result.latency_s, result.latency_low_s, result.latency_high_s)
+            amounts = (*seconds, result.energy_j, result.flops)
             for index, amount in enumerate(amounts):
                 totals[index] += np.broadcast_to(amount, at.size) * repeats
     times = totals[:3] + protocol.added_s
-    return np.stack((times[0], times.min(axis=0), times.max(axis=0), totals[3])), tiers
+    return np.stack((times[0], times.min(axis=0), times.max(axis=0), *totals[3:])), tiers
 
 
 def joules_at_measured_time(question: Question, machine: Device, at: Rows) -> Array:
@@ -301,11 +302,9 @@ def _store_at_measured_time(
             made.values[name][question.rows[at]] = joules / amount * target.unit
 
 
-def _store(
-    made: Predictions, target: Target, rows: Rows, at: Rows, answer: tuple[Array, Array, Array, Array]
-) -> NDArray[np.bool_]:
+def _store(made: Predictions, target: Target, rows: Rows, at: Rows, answer: Array) -> NDArray[np.bool_]:
     """Turn an answer into the target's column; which rows got a finite value."""
-    seconds, low, high, joules = answer
+    seconds, low, high, joules, flop = answer
     amount = np.asarray(target.amount, dtype=np.float64)
     amount = (amount[at] if amount.ndim else amount) * np.ones(at.size)
     with np.errstate(all="ignore"):
@@ -313,10 +312,12 @@ def _store(
             found = [one / amount * target.unit for one in (seconds, low, high)]
         elif target.quantity == "rate":  # the slow end of a time is the low end of a rate
             found = [amount / one * target.unit for one in (seconds, high, low)]
+        elif target.quantity == "work":
+            found = [flop / one / amount * target.unit for one in (seconds, high, low)]
         else:  # energy and power are as uncertain as the time they are spread over
             value = joules / (amount if target.quantity == "energy" else seconds) * target.unit
             found = [value, value * low / seconds, value * high / seconds]
     good = np.isfinite(found[0]) & (found[0] > 0)
     for store, values in zip((made.values, made.low, made.high), found, strict=True):
         store[target.column][rows[good]] = values[good]
-    return good
+    return np.asarray(good)

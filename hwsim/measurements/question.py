@@ -59,12 +59,13 @@ class Part:
 class Target:
     """A measured column and what of the answer it is, in `unit`s per SI unit.
 
-    `time` is seconds over `amount` (1 unless it is a time per something), `rate` is amount per second,
-    `energy` joules per amount, `power` watts.
+    `time` is seconds over `amount` (1 unless it is a time per something), `rate` is amount per second, `work`
+    is FLOP per second over amount (the model's own, nothing computed again), `energy` joules per amount,
+    `power` watts.
     """
 
     column: str = "latency_us"
-    quantity: Literal["time", "rate", "energy", "power"] = "time"
+    quantity: Literal["time", "rate", "work", "energy", "power"] = "time"
     amount: Any = 1.0
     unit: float = 1.0
 

@@ -49,6 +49,7 @@ MORE_NUMBERS: Mapping[str, Callable[[Estimate], Any]] = {
     "flops_executed": lambda e: e.flops_executed,
     "onchip_bytes": lambda e: e.bytes_by_level["onchip"],
     "arithmetic_intensity": lambda e: e.arithmetic_intensity,
+    "energy_host_j": lambda e: e.energy_by_j.get("host"),
     "communication_s": lambda e: e.breakdown_s["communication"],
     "weights_bytes": lambda e: e.memory_bytes["weights"],
     "activations_bytes": lambda e: e.memory_bytes["activations"],
