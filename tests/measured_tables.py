@@ -387,7 +387,7 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
     ),
     "maxtext": (
         "device,model,n_slices,n_chips,global_batch,seq_len",
-        ["TPU v4,x,1,64,,", "TPU v4,x,1,1,,"],
+        ["TPU v4,x,2,64,,", "TPU v4,x,1,1,,"],
         [False, False],
     ),
     "collectives": (

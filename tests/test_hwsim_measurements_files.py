@@ -42,7 +42,6 @@ QUICK = {
     "neusight/published_e2e_mape_by_device.csv": ("tables_of_facts", 0.0),
     "neusight/published_per_op_mape.csv": ("tables_of_facts", 0.0),
     "splitwise/llm_serving_phases.csv": ("splitwise", 300 / 315),
-    "tpu/maxtext_training.csv": ("maxtext", 0.0),
     "tpu/microbench.csv": ("tpu_products", 1.0),
     "vidur/collectives.csv": ("collectives", 0.59),
     "whispercpp/cpu_square_matmul.csv": ("cpu_products", 0.7),
@@ -74,6 +73,7 @@ TRACED = {
 
 # files that ask for so many models and layouts that the whole takes long: one row in so many
 SAMPLED = {
+    "tpu/maxtext_training.csv": ("maxtext", 6),
     "aiconfigurator/serving_e2e_silicon_sample.csv": ("serving", 250),
     "ml_energy/llm_serving_energy.csv": ("served_energy", 60),
     "timm/timm_benchmark.csv.gz": ("timm", 1000),

@@ -105,7 +105,7 @@ class _Walk:
             return
         for storage, one in enumerate(self._graph.storages):
             given = one.role == ACTIVATION and one.freed_at >= self._graph.length
-            if given and self._sides.get(storage) == {DEVICE}:
+            if given and self._sides.get(storage) == frozenset((DEVICE,)):
                 spec = TensorSpec((one.elements,), one.dtype, one.role, one.elements)
                 yield from self._carried(storage, spec, self._last, HOST)
 

@@ -83,7 +83,7 @@ def questions(table: Table) -> Iterator[Answerable]:
 
 def _one(device: str, model: str, dtype: str, chips: int, rows: Rows) -> Answerable:
     run, cluster = RUNS.get((device, model.lower())), SLICES.get((device, chips))
-    if dtype != "bf16":
+    if dtype not in ("", "bf16"):
         return Refusal(rows, f"training in {dtype}: which of its operands are narrow is not said", model)
     if run is None or cluster is None:
         known = run is None and not re.match(r"maxtext|llama|gemma|mistral|qwen", model.lower())
@@ -101,7 +101,7 @@ def _one(device: str, model: str, dtype: str, chips: int, rows: Rows) -> Answera
         op=model,
         parts=(part,),
         protocol=STEPS,
-        dtype=dtype,
+        dtype="bf16",
         parallel=Parallel(tp=run.tp, dp=chips // run.tp, zero=3),
         targets=(
             Target(column="mfu_pct", quantity="work", amount=chips * peak, unit=100.0),
