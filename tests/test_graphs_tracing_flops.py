@@ -76,6 +76,22 @@ def mixtral(phase: str, s: Sizes) -> float:
     return 32 * layer + linear(s["batch"] * read, (4096, 32000))
 
 
+def deepseek_v3(phase: str, s: Sizes) -> float:
+    """DeepSeek-AI 2024: 128 heads of 128 + 64 wide keys and 128 wide values from latents of 512; three dense
+    layers of 18432, 58 of 256 experts of 2048 and a shared one. A step works in the latent space."""
+    new, keys, read = lengths(phase, s)
+    batch, tokens = s["batch"], s["batch"] * new
+    layer = linear(tokens, (7168, 1536), (1536, 128 * 192), (7168, 576), (128 * 128, 7168))
+    if phase == "decode":
+        layer += 128 * linear(batch, (128, 512), (512, 128)) + 2 * batch * 128 * keys * (576 + 512)
+    else:
+        layer += linear(batch * keys, (512, 128 * 256)) + 2 * batch * 128 * new * keys * (192 + 128)
+    dense = linear(tokens, *[(7168, 18432)] * 3)
+    sparse = linear(tokens, *[(7168, 2048)] * 3, (7168, 256))
+    sparse += linear(s["active_experts"] * s["expert_tokens"], *[(7168, 2048)] * 3)
+    return 61 * layer + 3 * dense + 58 * sparse + linear(batch * read, (7168, 129280))
+
+
 def vit_b_16(phase: str, s: Sizes) -> float:
     """Dosovitskiy et al. 2021: 14 x 14 patches of 16 x 16 x 3, one class token, 12 layers of 768."""
     layer = linear(s["batch"] * 197, *[(768, 768)] * 4, (768, 3072), (3072, 768))
@@ -119,6 +135,7 @@ BY_HAND: dict[str, Callable[[str, Sizes], float]] = {
     "llama-3-8b": llama(32, 4096, 32, 8, 14336, 128256),
     "llama-3-70b": llama(80, 8192, 64, 8, 28672, 128256),
     "mixtral-8x7b": mixtral,
+    "deepseek-v3": deepseek_v3,
     "vit-b-16": vit_b_16,
     "swin-t": swin_t,
     "t5-base": t5_base,
@@ -155,7 +172,7 @@ def cases(names: list[str]) -> list[object]:
 
 
 def takes_long(name: str, phase: str) -> bool:
-    return name == "llama-3-70b" or name in OTHERS or (name == "llama-2-7b" and phase != "decode")
+    return name in ("llama-3-70b", "deepseek-v3") or name in OTHERS or (name == "llama-2-7b" and phase != "decode")
 
 
 def sizes_at(name: str, phase: str, point: Mapping[str, int], *, whole: bool = False) -> dict[str, float]:

@@ -50,6 +50,7 @@ PUBLISHED = {
     "qwen3-235b-a22b": 235_093_634_560,
     "mixtral-8x7b": 46_702_792_704,  # mistralai/Mixtral-8x7B-v0.1
     "mixtral-8x22b": 140_620_634_112,  # mistralai/Mixtral-8x22B-v0.1
+    "deepseek-v2-lite": 15_706_484_224,  # deepseek-ai/DeepSeek-V2-Lite
     "switch-base-8": 619_339_008,  # google/switch-base-8
     "dit-xl-2": 675_129_632,  # facebookresearch/DiT, fixed positions counted
     "t5-small": 60_506_624,  # google-t5/t5-small
@@ -87,6 +88,7 @@ ROUNDED = {
     "dit-s-2": (33e6, 0.01),  # Peebles & Xie 2023, tables 1 and 4
     "dit-b-2": (130e6, 0.01),
     "dit-l-2": (458e6, 0.01),
+    "deepseek-v3": (671e9, 0.001),  # DeepSeek-AI 2024
     "opt-13b": (13e9, 0.02),
     "opt-30b": (30e9, 0.01),
     "opt-66b": (66e9, 0.01),
@@ -101,6 +103,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "qwen2.5-7b": {**DECODER, "kv_heads": 2, "head_dim": 8},
     "gemma-2b": {**DECODER, "kv_heads": 1, "head_dim": 16},
     "mixtral-8x7b": {**DECODER, "kv_heads": 2, "head_dim": 8, "experts": 4},
+    "deepseek-v3": {
+        **DECODER,
+        "dense_layers": 1,
+        "query_rank": 12,
+        "latent": 10,
+        "rotary_dim": 4,
+        "key_dim": 8,
+        "value_dim": 6,
+        "expert_intermediate": 20,
+        "experts": 8,
+        "top_k": 3,
+        "groups": 4,
+        "top_groups": 2,
+    },
     "t5-base": {**DECODER, "head_dim": 8},
     "switch-base-8": {**DECODER, "head_dim": 8, "experts": 4},
     "qwen3-8b": {**DECODER, "kv_heads": 2, "head_dim": 8},
@@ -225,7 +241,8 @@ def test_reading_in_steps_equals_reading_at_once(name: str) -> None:
     assert first.shape == second.shape == third.shape == (2, 1, config["vocab"])
     for step, position in ((first, 3), (second, 5), (third, 6)):
         torch.testing.assert_close(step[:, 0], whole[:, position])
-    assert cache[0][0].shape[2] == 7
+    cached = cache[0] if isinstance(cache[0], Tensor) else cache[0][0]
+    assert cached.shape[2] == 7
 
 
 @pytest.mark.parametrize("name", ["t5-base", "switch-base-8", "whisper-base"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from graphs.errors import GraphError
 from graphs.expressions import Expr, number, product
 from graphs.tracing.recorder import Recorder
 from graphs.tracing.torch_private import dispatched
-from graphs.work import Canonical
+from graphs.work import Canonical, Operand
 
 Tensors = tuple[torch.Tensor | None, ...]
 
@@ -90,7 +91,16 @@ def _record(
     operands, results = (
         tuple(recorder.operand(t) for t in tensors if t is not None) for tensors in (read, written)
     )
-    recorder.add(name, made, operands, results)
+    recorder.add(name, made, _values_in_keys(recorder, operands) if name == "attention" else operands, results)
+
+
+def _values_in_keys(recorder: Recorder, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+    """Values that are columns of the keys (latent attention) come along with them: they are not read again."""
+    query, key, value, *rest = operands
+    if key.storage != value.storage or key.spec.elements != recorder.storages[key.storage].elements:
+        return operands
+    inside = replace(value, spec=replace(value.spec, elements=number(0)))
+    return (query, key, inside, *rest)
 
 
 class _Attention(torch.autograd.Function):

@@ -11,13 +11,16 @@ from graphs.catalog import variant_names
 from hwsim.measurements.language_models import Shape
 
 # Patterns over the name without owner, lower case, `-` for blanks, colons and underscores; built-in name.
-# Vicuna 1.5 is a tuned Llama 2, LLaMA 7 B has its shape; DeepSeek-R1 14 B is a distilled Qwen2.5.
+# Vicuna 1.5 is a tuned Llama 2, LLaMA 7 B has its shape; DeepSeek-R1 14 B is a distilled Qwen2.5,
+# R1 itself has the shape of V3.
 _RULES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"llama-?2-?\(?(7|13|70)b", lambda m: f"llama-2-{m[1]}b"),
     (r"llama-?(3(?:\.\d)?)-?\(?(1|3|8|70|405)b", lambda m: f"llama-{m[1]}-{m[2]}b"),
     (r"(?:vicuna|llama)-?(7|13)b", lambda m: f"llama-2-{m[1]}b"),
     (r"mixtral-?(8x7b|8x22b)", lambda m: f"mixtral-{m[1]}"),
     (r"mistral-?\(?7b", lambda m: "mistral-7b"),
+    (r"deepseek-(?:r1|v3(?:\.1)?)(?:-nvfp4|-fp8)?$", lambda m: "deepseek-v3"),
+    (r"deepseek-v2-lite", lambda m: m[0]),
     (r"deepseek-r1-14b", lambda m: "qwen2.5-14b"),
     (r"qwen3-(?:vl-|omni-|coder-)?(30b-a3b|235b-a22b)", lambda m: f"qwen3-{m[1]}"),
     (r"qwen3-(?:vl-)?(8b|32b)", lambda m: f"qwen3-{m[1]}"),
