@@ -172,7 +172,8 @@ def cases(names: list[str]) -> list[object]:
 
 
 def takes_long(name: str, phase: str) -> bool:
-    return name in ("llama-3-70b", "deepseek-v3") or name in OTHERS or (name == "llama-2-7b" and phase != "decode")
+    large = ("llama-3-70b", "deepseek-v3", *OTHERS)
+    return name in large or (name == "llama-2-7b" and phase != "decode")
 
 
 def sizes_at(name: str, phase: str, point: Mapping[str, int], *, whole: bool = False) -> dict[str, float]:

@@ -91,11 +91,13 @@ def _record(
     operands, results = (
         tuple(recorder.operand(t) for t in tensors if t is not None) for tensors in (read, written)
     )
-    recorder.add(name, made, _values_in_keys(recorder, operands) if name == "attention" else operands, results)
+    if name == "attention":
+        operands = _values_in_keys(recorder, operands)
+    recorder.add(name, made, operands, results)
 
 
 def _values_in_keys(recorder: Recorder, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
-    """Values that are columns of the keys (latent attention) come along with them: they are not read again."""
+    """Values that are columns of the keys (latent attention) come along with them and are not read again."""
     query, key, value, *rest = operands
     if key.storage != value.storage or key.spec.elements != recorder.storages[key.storage].elements:
         return operands

@@ -164,7 +164,7 @@ class GroupedExperts(SparseMLP):
 
 
 class Block(nn.Module):
-    """Latent attention and an MLP, each behind an RMS norm and inside a residual; the first MLPs are dense."""
+    """Latent attention and an MLP, each behind an RMS norm and in a residual; the first MLPs are dense."""
 
     def __init__(self, c: Mapping[str, Any], dense: bool) -> None:
         super().__init__()
