@@ -569,6 +569,10 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the table there, as Parquet files.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="And a page of what --out holds, as `hwsim report`."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish what --out holds.")] = False,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes; all cores if not given.")
@@ -581,7 +585,7 @@ def sweep(
     """Price a whole space of designs: what nothing beats, and what matters.
 
     \b
-    hwsim sweep examples/sweeps/systolic.toml --out out/systolic
+    hwsim sweep examples/sweeps/systolic.toml --out out/systolic --report out/systolic.html
     hwsim sweep -m llama-3-8b -d h100-sxm,l4 --phase decode --axis batch=1:256 --axis context=1024:4096 \\
         --where fits --minimize latency --minimize cost
     hwsim sweep -m vit-b-16 -d tpu-v4 --axis device.memory.dram.bandwidth=200GB/s:4TB/s:log \\
@@ -593,6 +597,8 @@ def sweep(
     from reports.progress import sweep_progress
     from reports.sweep_summary import sweep_summary
 
+    if page is not None and out is None:
+        raise hwsim.HwsimError("--report draws what --out holds; give --out DIR as well")
     drawn = {"points": samples, "method": method, "seed": seed} if search is None else {}
     tried = {"method": method, "seed": seed} if search is not None else {}
     flags = {
@@ -633,6 +639,10 @@ def sweep(
         _print_json(summary_document(result, summary))
     else:
         _show(sweep_summary(result, summary))
+    if page is not None and out is not None:
+        from reports.writing import write_report
+
+        print(write_report(out, page), file=sys.stderr)
 
 
 @app.command()

@@ -173,3 +173,16 @@ def test_the_examples_find_feasible_points(path: Path, tmp_path: Path) -> None:
     assert 0 < found["feasible"] <= found["points"]
     wanted = tomllib.loads(path.read_text())
     assert set(wanted.get("minimize", [])) | set(wanted.get("maximize", []))
+
+
+def test_a_sweep_and_its_page_are_one_command(tmp_path: Path) -> None:
+    spec, page = write_toml(tmp_path / "spec.toml", grid(tmp_path)), tmp_path / "page.html"
+    result = run(spec, "--out", tmp_path / "table", "--report", page)
+    assert result.exit_code == 0, result.stderr
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_page_without_a_table_is_refused() -> None:
+    result = run("-m", "gpt2", "-d", "l4", "--report", "page.html")
+    assert result.exit_code == 2
+    assert "give --out DIR as well" in result.stderr
