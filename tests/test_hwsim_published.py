@@ -12,7 +12,7 @@ from hwsim.errors import HwsimError
 from hwsim.published import conventions, recipes
 from hwsim.published.answers import Answers, read_answers, spelled, write_answers
 from hwsim.published.checking import Claims, check
-from hwsim.published.claim import Claim, Recipe
+from hwsim.published.claim import Claim, Recipe, Run
 from hwsim.published.reading import read, systems
 from hwsim.published.recipes import COUNT, MEMORY, RATE, compute, tolerance
 from hwsim.published.verdicts import VERDICTS, neutral, ratio_of, unit_value, verdict
@@ -275,6 +275,19 @@ def test_every_seed_entry_is_a_row_with_its_own_words(shared_folder: Path) -> No
         ] == wanted
         numbers = [c["value"] for c in seed["claims"] if c["kind"] == "number"]
         assert [c.published for c in rows if c.kind == "number"] == numbers
+
+
+def test_runs_that_differ_are_spelled_differently() -> None:
+    one = Run(take="latency_s", model="m", device="t4")
+    other = {
+        **{field.name: "x" for field in dataclasses.fields(Run)},
+        "at": (("batch", 2.0),),
+        "set": (("stack.launch", "1 us"),),
+        "generate": 3,
+    }
+    runs = [one, *(dataclasses.replace(one, **{name: value}) for name, value in other.items())]  # type: ignore[arg-type]
+    texts = [spelled(Recipe(runs=(("it", run),), formula="it")) for run in runs]
+    assert len(set(texts)) == len(runs)
 
 
 def test_kept_answers_are_not_computed_again(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def _run(run: Run) -> str:
     elif run.dtype:
         words += [run.dtype]
     words += [f"weights {run.weights}"] * bool(run.weights) + [f"cache {run.kv}"] * bool(run.kv)
+    words += [f"over {run.link}"] * bool(run.link)
     words += [f"{run.generate} tokens"] * bool(run.generate)
     words += [f"{path}={value}" for path, value in run.set]
     return ", ".join(words)
