@@ -5,6 +5,7 @@ Where a released count of parameters or products exists, the full size meets it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,10 @@ from graphs.variants.biformer import RoutedAttention
 from graphs.variants.flatformer import FlatLayers
 from graphs.variants.kmax_deeplab import AxialAttention
 from graphs.work import work_of
-from hwsim.published.reading import systems
+from hwsim.published.answers import Answers, read_answers, spelled
+from hwsim.published.checking import check
+from hwsim.published.reading import read, systems
+from hwsim.published.verdicts import DIFFERS
 from tests.graph_checks import flop, shrunken
 
 pytestmark = pytest.mark.needs_torch
@@ -239,6 +243,18 @@ def test_every_system_of_the_group_is_run_small() -> None:
     assert len(SYSTEMS) == 18
     assert {catalog.find(name).path.stem for name in SMALL} >= SYSTEMS
     assert set(systems()) >= SYSTEMS
+
+
+def test_what_differs_shows_a_change_that_was_run() -> None:
+    kept = read_answers(Path(__file__).parents[1] / "docs" / "claims.json")
+    judged = 0
+    for claim in (claim for system in sorted(SYSTEMS) for claim in read(system)):
+        recipes = [one for one in (claim.recipe, *(other.recipe for other in claim.instead)) if one]
+        if all(spelled(recipe) in kept for recipe in recipes):
+            judged += 1
+            row = check(claim, Answers(kept=kept))
+            assert row.verdict != DIFFERS or claim.instead, f"{claim.system}: {claim.configuration}"
+    assert judged > 50
 
 
 @pytest.mark.parametrize(("name", "phase"), runs())
