@@ -164,8 +164,18 @@ KIN: dict[str, dict[str, Any]] = {
     "algoformer-standard-12": {"hidden": 16, "heads": 2},
     "onepiece-m12-no-thought": ONE,
 }
-SMALL |= KIN
-SIZES = {"batch": 2, "seq": 22, "context": 9, "points": 6, "groups": 3, "history": 7, "percent": 15}
+# serving, training and quantising systems: layouts and formats around known layers
+LAYERS = {"layers": 1, "hidden": 16, "heads": 2, "intermediate": 24}
+SYSTEMS_OF_OTHERS: dict[str, dict[str, Any]] = {
+    "bytetransformer-bert": LAYERS,
+    "bytetransformer-padded": LAYERS,
+    "repquant-deit-s": {**LAYERS, "side": 32, "classes": 3},
+    "repquant-deit-s-uniform": {**LAYERS, "side": 32, "classes": 3},
+    "ring-bert-base": {**LAYERS, "vocab": 20, "max_position": 64},
+}
+SMALL |= KIN | SYSTEMS_OF_OTHERS
+SIZES = {"batch": 2, "seq": 22, "context": 9, "points": 6, "groups": 3, "history": 7, "percent": 15,
+         "length": 6, "valid": 9}  # fmt: skip
 
 
 # close kin of others here, or long to trace
@@ -174,11 +184,12 @@ SLOW = (
     "lra-pathfinder", "lstm-4x768", "masformer-1.3b-l4-sliding", "masformer-1.3b-masked",
     "onepiece-ranking-m4",
     "onepiece-ranking-m12-rerun", "survey-performer-12l", "survey-reformer-12l", "time-transformer-traffic",
-    "wav2vec2-base", *KIN,
+    "wav2vec2-base", *KIN, *SYSTEMS_OF_OTHERS,
 )  # fmt: skip
 SYSTEMS = (
     "algoformer", "combiner", "ecoformer", "faster_lighter_transformers_survey", "fit", "itransformer",
-    "lean_attention", "lmuformer", "long_range_arena", "masformer", "onepiece",
+    "bytetransformer", "lean_attention", "lmuformer", "long_range_arena", "masformer", "onepiece",
+    "repquant", "sequence_parallelism",
     "transformer_applications_survey", "uat_single_layer", "unified_long_sequence", "wide_attention",
 )  # fmt: skip
 
