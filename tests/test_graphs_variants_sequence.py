@@ -250,7 +250,7 @@ def test_a_small_model_runs_learns_and_counts_as_torch_counts(name: str, phase: 
     learned = {  # `unused`: parameters that a publication counts and no output reads
         key: parameter
         for key, parameter in model.named_parameters()
-        if parameter.requires_grad and not key.startswith("unused.")
+        if parameter.requires_grad and parameter.numel() and not key.startswith("unused.")
     }
     if phase == "forward" and learned:
         sum(tensor.float().square().mean() for tensor in found).backward()  # type: ignore[union-attr]
