@@ -911,6 +911,9 @@ def calibrate(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Of torch; one per core if not given.")
     ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="With -d local: time nothing, fit once more what was timed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fit coefficients to measurements; estimates find the files that it writes.
@@ -933,6 +936,7 @@ def calibrate(
             out=out,
             minutes=minutes,
             threads=threads,
+            refit=refit,
             progress=progress,
         )
     if as_json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,12 +44,16 @@ class Benchmark:
 
 
 class Pool:
-    """Memory filled once, from which operands are cut in turn: making each anew takes most of the time."""
+    """Memory filled once, from which operands are cut in turn: making each anew takes most of the time.
 
-    def __init__(self, byte: float) -> None:
+    `on` is a device of torch, on which all operands lie.
+    """
+
+    def __init__(self, byte: float, on: str = "cpu") -> None:
         import torch
 
-        self._data = torch.empty(int(byte / 4) + 1).uniform_(-1.0, 1.0)
+        self.on = on
+        self._data = torch.empty(int(byte / 4) + 1, device=on).uniform_(-1.0, 1.0)
         self._at = 0
 
     @property
@@ -78,7 +82,7 @@ def operands(one: Benchmark, sizes: Sizes, dtype: Any, pool: Pool) -> list[tuple
         shape = [int(evaluate(as_expr(size), sizes)) for size in spec.shape]
         if spec.dtype == "model":
             return pool.cut(shape) if dtype == torch.float32 else pool.cut(shape).to(dtype)
-        return torch.randint(spec.low, int(sizes["table"]), shape, generator=generator)
+        return torch.randint(spec.low, int(sizes["table"]), shape, generator=generator).to(pool.on)
 
     first = tuple(map(tensor, one.operands))
     held = sum(t.numel() * t.element_size() for t in first)
@@ -114,6 +118,9 @@ _ELEMENTS = _points("rows cols", (16, 256), (128, 512), (640, 640), (640, 2560),
 _FEW = _points("rows cols", (128, 512), (640, 2560), (1600, 2560))
 _WIDE = _model("rows", "cols")
 _COLUMN = _model("cols")
+# An accelerator takes as long over these as a core over the plain ones, roughly.
+_LARGER = {"m": 4, "n": 2, "k": 2, "b": 8, "batch": 8, "rows": 16}
+_IN_ALL_DTYPES = ("linear", "matrix product", "attention", "causal")
 _POINTWISE = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "exp", "pow", "cos")
 
 
@@ -348,6 +355,21 @@ def _modules() -> Iterator[Benchmark]:
         grid=_points("batch seq", (1, 4), (2, 8)),
         stack="eager",
     )
+
+
+def accelerator_benchmarks() -> list[Benchmark]:
+    """Those for a device that a host feeds: the same operators at sizes that outlast their launch, products
+    and attention in the narrow dtypes, too.
+    """
+    found = []
+    for one in benchmarks():
+        if one.stack != "kernel" or one.name == "large result":
+            continue
+        dtypes = ("fp32", "bf16", "fp16") if one.name.startswith(_IN_ALL_DTYPES) else ("bf16",)
+        larger = {name: size for name, size in _LARGER.items() if not (one.cold and name == "m")}
+        grid = tuple({name: size * larger.get(name, 1) for name, size in at.items()} for at in one.grid)
+        found.append(replace(one, grid=grid, dtypes=dtypes))
+    return found
 
 
 def benchmarks() -> list[Benchmark]:

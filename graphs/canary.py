@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from bisect import insort
+from collections.abc import Iterable
 
 from graphs.threads import WAITING, Team
 
-LIMIT = 1.15  # of the best canary; above it, what stands beside the canary does not count
+LIMIT = 1.15  # of the best canaries; above it, what stands beside a canary does not count
 _SIDE = 1024
 _LEAST_S = 0.010
 PAUSE_S = 0.02  # before the next look; threads that have slept are given a core sooner
@@ -16,15 +16,8 @@ _SEED = 0
 _ATTEMPTS = 5
 
 
-def seconds_of(run: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 class Canary:
-    """A matrix product of about 10 ms (or `least_s`) on all of torch's threads, and its best time so far."""
+    """A matrix product of about 10 ms (or `least_s`) on all of torch's threads, and the times it took."""
 
     def __init__(self, team: Team, least_s: float = _LEAST_S, side: int = _SIDE) -> None:
         import torch
@@ -33,14 +26,28 @@ class Canary:
         generator = torch.Generator().manual_seed(_SEED)
         shape = (side, side)
         self._left, self._right = (
-            torch.randn(shape, generator=generator, dtype=torch.float32) for _ in range(2)
+            torch.randn(shape, generator=generator, dtype=torch.float32).to(team.on) for _ in range(2)
         )
         self._repeats = 1
-        self.best_s = math.inf
+        self._times: list[float] = []
         once = min(self.time() for _ in range(10))
-        self.best_s = math.inf
         self._repeats = max(1, round(least_s / once))
-        self.best_s = min(self.time() for _ in range(5))
+        self._flop = 2.0 * side**3 * self._repeats
+        self.know(self.time() for _ in range(5))
+
+    def know(self, times: Iterable[float]) -> None:
+        """Forget the canaries so far for these."""
+        self._times = sorted(times)
+
+    @property
+    def best_s(self) -> float:
+        """The lower decile of the canaries: the very best may be a moment that never comes again."""
+        return self._times[len(self._times) // 10]
+
+    @property
+    def flop_per_s(self) -> float:
+        """What the best canary reached: how fast the machine was at its best."""
+        return self._flop / self.best_s
 
     def time(self) -> float:
         """Seconds of one canary, of several the first in which no thread waited for a core."""
@@ -49,7 +56,7 @@ class Canary:
             if waiting <= WAITING:
                 break
             time.sleep(PAUSE_S)
-        self.best_s = min(self.best_s, seconds)
+        insort(self._times, seconds)
         return seconds
 
     def quiet(self, seconds: float) -> bool:

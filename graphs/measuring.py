@@ -5,6 +5,7 @@ Rounds go over all points in an order of their own each, so that a slow minute d
 
 from __future__ import annotations
 
+import datetime
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,14 +17,15 @@ from graphs.running import RUNNABLE, Progress
 from graphs.threads import Team, team
 from graphs.timing import Timer, Window, judged, lower_quartile, spread
 
-ROUNDS = 3
+ROUNDS = 6
+_ATTEMPTS = 3  # rounds of a point without a valid window that count as one
 _CANARY_S = 0.001  # shorter than beside models, as the windows are: a quiet moment is soon found
 _CANARY_SIDE = 512
 _WINDOW_S = 0.002
 _WINDOWS = 3  # most in one round
 _LEAST_POOL_BYTE = 6.4e7
-_ENOUGH = 4  # valid windows of a point after which no further round needs it
-_PATIENCE_S = 0.3
+_PATIENCE_S = 0.1  # for a quiet machine, per point and round
+_CANARIES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,8 @@ class Campaign:
     threads: int
     pinned: bool
     torch: str
+    canary_flop_per_s: float  # the best of the campaign
+    date: str
 
 
 def points(benchmarks: Iterable[Benchmark], dtypes: Sequence[str]) -> list[Point]:
@@ -86,71 +90,82 @@ def measure(
     rounds: int = ROUNDS,
     budget_s: float = 150.0,
     threads: int | None = None,
+    on: str = "cpu",
     known: Mapping[str, Sequence[Window]] | None = None,
     keep: Callable[[Point, Sequence[Window]], None] | None = None,
     progress: Progress | None = None,
 ) -> Campaign:
-    """Time every point in every round, then again those that lack valid windows, while there is time.
+    """Time every point in every round, while there is time; points that lack valid windows come first.
 
-    `known` windows by key of a point stand for rounds that were timed before; `keep` is told of new ones as
-    they come. On a busy machine time may be up before every point was timed. Operands of cold points
-    exceed `beyond_byte`.
+    `known` windows by key of a point count as timed; `keep` is told of new ones as
+    they come. On a busy machine time may be up before every point was timed. Operands of cold points exceed
+    `beyond_byte`, and all lie `on` a device of torch.
     """
     import torch
 
-    start = time.perf_counter()
-    tell = progress or (lambda done, text: None)
+    deadline = time.perf_counter() + budget_s
+
+    def tell(text: str) -> None:
+        if progress is not None:
+            progress(min(1.0, max(0.0, 1 - (deadline - time.perf_counter()) / budget_s)), text)
+
     windows = {point.key: list((known or {}).get(point.key, ())) for point in points}
-    with team(threads) as workers, torch.no_grad():
+    with team(threads, on) as workers, torch.no_grad():
         canary = Canary(workers, _CANARY_S, _CANARY_SIDE)
-        canary.best_s = min([canary.best_s, *(w.canary_s for found in windows.values() for w in found)])
-        pool = Pool(max(beyond_byte, _LEAST_POOL_BYTE))
-        number = 0
+        before = [window.canary_s for found in windows.values() for window in found]
+        canary.know(before or [canary.time() for _ in range(_CANARIES)])
+        pool = Pool(max(beyond_byte, _LEAST_POOL_BYTE), on)
+        number = max((w.round + 1 for found in windows.values() for w in found), default=0)
         while todo := _todo(points, windows, number, rounds, canary.best_s):
-            for index, point in enumerate(todo):
-                spent = time.perf_counter() - start
-                if spent > budget_s:
+            for point in todo:
+                if time.perf_counter() > deadline:
                     break
-                tell(min(1.0, max(spent / budget_s, 0.0)), f"{point.benchmark.name}: round {number + 1}")
-                share = max(0.0, budget_s - spent) / (len(todo) - index)
-                new = _sample(point, number, canary, workers, pool, min(share, _PATIENCE_S))
+                tell(f"{point.benchmark.name}: round {number + 1}")
+                new = _sample(point, number, canary, workers, pool, deadline)
                 windows[point.key] += new
                 if keep is not None:
                     keep(point, new)
-            if time.perf_counter() - start > budget_s:
+            if time.perf_counter() > deadline:
                 break
             number += 1
-        tell(1.0, "measured")
+        if progress is not None:
+            progress(1.0, "measured")
         return Campaign(
             timed=tuple(Timed(point=one, windows=judged(windows[one.key], canary.best_s)) for one in points),
             threads=workers.count,
             pinned=workers.pinned,
             torch=torch.__version__,
+            canary_flop_per_s=canary.flop_per_s,
+            date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         )
 
 
 def _todo(
     points: Sequence[Point], windows: Mapping[str, Sequence[Window]], number: int, rounds: int, best_s: float
 ) -> list[Point]:
-    """Points of a round in an order of its own: all without windows of it, later those with few valid."""
+    """The points furthest behind, in an order of its own each time; none when all have had `rounds`.
 
-    def lacks(point: Point) -> bool:
-        found = windows[point.key]
-        if number < rounds:
-            return not any(window.round == number for window in found)
-        return sum(window.valid for window in judged(found, best_s)) < _ENOUGH
+    Rounds without a valid window count a little, so that a point that never has any ends, too.
+    """
 
-    todo = [point for point in points if lacks(point)]
+    def done(point: Point) -> int:
+        found = judged(windows[point.key], best_s)
+        valid = len({window.round for window in found if window.valid})
+        return valid + (len({window.round for window in found}) - valid) // _ATTEMPTS
+
+    rank = {point.key: done(point) for point in points}
+    fewest = min(rank.values(), default=rounds)
+    todo = [point for point in points if rank[point.key] == fewest < rounds]
     random.Random(number).shuffle(todo)
     return todo
 
 
 def _sample(
-    point: Point, number: int, canary: Canary, workers: Team, pool: Pool, patience_s: float
+    point: Point, number: int, canary: Canary, workers: Team, pool: Pool, deadline: float
 ) -> list[Window]:
     import torch
 
     dtype = getattr(torch, RUNNABLE[point.dtype])
     timer = Timer(runner(point.benchmark, point.sizes, dtype, pool), canary, workers, _WINDOW_S)
-    timer.sample(number, time.perf_counter() + patience_s, least=1, most=_WINDOWS)
+    timer.sample(number, min(deadline, time.perf_counter() + _PATIENCE_S), least=1, most=_WINDOWS)
     return timer.windows

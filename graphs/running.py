@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from graphs import catalog
@@ -19,7 +19,7 @@ from graphs.errors import GraphError
 from graphs.expressions import as_expr
 from graphs.inputs import Example, SymbolValue
 from graphs.losses import SUM
-from graphs.meter import meter
+from graphs.meter import Meter, meter
 from graphs.profiling import Profile, profile
 from graphs.threads import Team, team
 from graphs.timing import Timer, Window, judged, lower_quartile, spread
@@ -72,7 +72,9 @@ class Measurement:
     profile: Profile
     profile_canary_s: float
     profile_valid: bool
-    energy_j: float | None = None  # of one run; None where the machine does not tell
+    energy_j: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of one run, by part of the machine that tells
 
     @property
     def seconds(self) -> float | None:
@@ -99,6 +101,7 @@ class Session:
     pinned: bool
     canary_s: float  # the best of the session
     torch: str
+    unmetered: tuple[str, ...] = ()  # parts of the machine whose energy nobody tells, and why
 
 
 def job(
@@ -169,7 +172,7 @@ def run_plan(
     deadline = time.perf_counter() + _SHARES["rounds"] * budget_s
     tell = progress or (lambda done, text: None)
     with team(threads) as workers, torch.no_grad():
-        canary = Canary(workers)
+        canary, energy = Canary(workers), meter()
         runs = []
         for index, one in enumerate(jobs):
             tell(_SHARES["build"] * index / len(jobs), f"{one.name}: building")
@@ -180,7 +183,7 @@ def run_plan(
             tell(
                 _SHARES["rounds"] + (1 - _SHARES["rounds"]) * index / len(runs), f"{run.job.name}: profiling"
             )
-            measurements.append(run.measured())
+            measurements.append(run.measured(energy))
         tell(1.0, "measured")
         # judged at the end, when the best canary of the whole session is known
         return Session(
@@ -190,6 +193,7 @@ def run_plan(
             pinned=workers.pinned,
             canary_s=canary.best_s,
             torch=torch.__version__,
+            unmetered=energy.missing,
         )
 
 
@@ -235,11 +239,12 @@ class _Run:
         self._call = compiled(call) if job.stack == COMPILED else call
         self.timer = Timer(self._call, canary, team)
 
-    def measured(self) -> Measurement:
+    def measured(self, energy: Meter) -> Measurement:
         """The windows, and the best of a few profiled runs."""
-        profiles = [self._profiled()]
-        while len(profiles) < _PROFILES and self._canary.quiet(profiles[-1][0]):
-            profiles.append(self._profiled())
+        deadline = time.perf_counter() + _PATIENCE_S
+        profiles = [self._profiled(deadline)]
+        while len(profiles) < _PROFILES and time.perf_counter() < deadline:
+            profiles.append(self._profiled(deadline))
         canary_s, best = min(profiles, key=lambda found: (not self._canary.quiet(found[0]), found[1].seconds))
         return Measurement(
             job=self.job,
@@ -247,19 +252,16 @@ class _Run:
             profile=best,
             profile_canary_s=canary_s,
             profile_valid=True,
-            energy_j=self._energy_j(),
+            energy_j=self._energy_j(energy),
         )
 
-    def _energy_j(self) -> float | None:
-        found = meter()
+    def _energy_j(self, energy: Meter) -> dict[str, float]:
         seconds = min((window.seconds for window in self.timer.windows), default=None)
-        if found is None or not seconds:
-            return None
-        return found.joules_of(self._call, round(_METERED_S / seconds))
+        return energy.joules_of(self._call, round(_METERED_S / seconds)) if seconds else {}
 
-    def _profiled(self) -> tuple[float, Profile]:
+    def _profiled(self, deadline: float) -> tuple[float, Profile]:
         """The slower canary beside one profiled run, and its profile."""
-        before = self._canary.when_quiet(time.perf_counter() + _PATIENCE_S)
+        before = self._canary.when_quiet(deadline)
         if self._canary.quiet(before):
             self._call()
         found = profile(self._call, self._reached.kinds, self._reached.dims)

@@ -23,28 +23,39 @@ _PROBES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Team:
-    """The threads that work: whether each has a core of its own, and their ids where the system tells."""
+    """The threads that work: whether each has a core of its own, and their ids where the system tells.
+
+    They compute `on` a device of torch, or feed it.
+    """
 
     count: int
     pinned: bool
     tasks: tuple[int, ...]
+    on: str = "cpu"
 
     def waited_s(self) -> float:
         """Seconds these threads have been ready to run without a core, in sum; 0 where nobody tells."""
         return 1e-9 * sum(waited for _, waited in _times(self.tasks).values())
 
     def watched(self, run: Callable[[], object]) -> tuple[float, float]:
-        """Seconds that a call takes, and the share of their time that the threads waited for a core."""
+        """Seconds that a call takes until its work is done, and the share of their time that the threads
+        waited for a core.
+        """
+        import torch
+
+        finish = torch.get_device_module(self.on).synchronize
         waited = self.waited_s()
         start = time.perf_counter()
         run()
+        finish()
         seconds = time.perf_counter() - start
         return seconds, (self.waited_s() - waited) / (seconds * self.count)
 
 
 @contextmanager
-def team(threads: int | None = None) -> Iterator[Team]:
-    """Use `threads` threads of torch (as many as now if None), each on a core of its own where possible.
+def team(threads: int | None = None, on: str = "cpu") -> Iterator[Team]:
+    """Use `threads` threads of torch (as many as now if None), each on a core of its own where possible, for
+    work `on` a device of torch.
 
     Everything is as before afterwards.
     """
@@ -56,7 +67,7 @@ def team(threads: int | None = None) -> Iterator[Team]:
     tasks = (threading.get_native_id(), *_workers(count - 1)) if _TASKS.is_dir() else ()
     moved = _pin(tasks) if len(tasks) == count else {}
     try:
-        yield Team(count=count, pinned=bool(moved), tasks=tasks)
+        yield Team(count=count, pinned=bool(moved), tasks=tasks, on=on)
     finally:
         for task, cores in moved.items():
             with suppress(OSError):

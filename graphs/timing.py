@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from graphs.canary import LIMIT, PAUSE_S, Canary, seconds_of
+from graphs.canary import LIMIT, PAUSE_S, Canary
 from graphs.threads import WAITING, Team
 
 WINDOW_S = 0.020  # a shorter run is repeated within its window
@@ -66,7 +66,8 @@ class Timer:
     ) -> None:
         self.call, self.windows = call, list[Window]()
         self._canary, self._team = canary, team
-        self._repeats = max(1, math.ceil(window_s / max(1e-7, min(seconds_of(call) for _ in range(2)))))
+        once_s = min(team.watched(call)[0] for _ in range(2))
+        self._repeats = max(1, math.ceil(window_s / max(1e-7, once_s)))
 
     def sample(self, round: int, deadline: float, *, least: int, most: int) -> None:
         """Time `least` windows or more until the deadline or until `most` count, each between two canaries.

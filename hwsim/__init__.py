@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from graphs.serial import load_graph
     from hwsim.advice import Advice
     from hwsim.advising import advise
-    from hwsim.calibrating import Calibration, calibrate
+    from hwsim.calibrating import calibrate
+    from hwsim.calibrating_devices import Calibration
     from hwsim.comparing import compare
     from hwsim.comparison import Comparison
     from hwsim.errors import HwsimError
@@ -46,7 +47,7 @@ _PUBLIC = {
     "advise": ("hwsim.advising", "advise"),
     "Advice": ("hwsim.advice", "Advice"),
     "calibrate": ("hwsim.calibrating", "calibrate"),
-    "Calibration": ("hwsim.calibrating", "Calibration"),
+    "Calibration": ("hwsim.calibrating_devices", "Calibration"),
     "claims": ("hwsim.published.checking", "claims"),
     "Claims": ("hwsim.published.checking", "Claims"),
     "compare": ("hwsim.comparing", "compare"),

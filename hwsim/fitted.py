@@ -17,6 +17,7 @@ import numpy as np
 from devices import Device
 from devices.measured import FILE, coefficient_folder, measured
 from hwsim.errors import HwsimError
+from hwsim.version import VERSION
 
 FOLDER = Path(__file__).with_name("coefficients")
 TIERS = {
@@ -108,6 +109,9 @@ def _doubts(device: Device) -> list[_Doubt]:
     if here and seen.environment.get("torch") not in (here, None):
         told = f"with torch {seen.environment['torch']}, and this is {here}"
         return [_Doubt(text=f"this machine was calibrated {told}; {again}", foreign=False)]
+    if seen.environment.get("hwsim") != VERSION:
+        told = f"by hwsim {seen.environment.get('hwsim', 'of old')}, and this is {VERSION}"
+        return [_Doubt(text=f"this machine was calibrated {told}; {again[:-1]} --refit`", foreign=False)]
     return []
 
 

@@ -13,6 +13,7 @@ from devices import device as find_device
 from devices import stack as find_stack
 from devices.detect import unmeasured
 from graphs.canary import LIMIT
+from graphs.meter import GPU, PROCESSOR
 from graphs.profiling import NOT_WORK
 from graphs.running import COMPILED, EAGER, ROUNDS, Job, Measurement, Session, job_of, run_plan
 from graphs.sources.source import find as find_source
@@ -31,6 +32,7 @@ HERE = "local"
 MINUTES = 1.5
 _TRACED = 0.1  # of the progress; the rest is running
 _BUSY = 0.1  # share of the CPU that other programs may take without a word
+_LOOPS = ("pointwise", "reduce")  # kinds of many operators
 _ROOM_BYTE = 1e9  # torch itself, and what allocators hold back
 
 Progress = Callable[[float, str], None]
@@ -248,6 +250,7 @@ def _protocol(session: Session, others_share: float) -> Protocol:
         canary_limit=LIMIT,
         rounds=session.rounds,
         others_share=others_share,
+        unmetered=session.unmetered,
     )
 
 
@@ -269,20 +272,21 @@ def _row(predicted: Estimate, measured: Measurement, before: float | None) -> Va
         kinds=_kinds(predicted.by("kind"), measured),
         prior_s=before,
         operators=_operators(predicted, measured),
-        energy_j=measured.energy_j,
+        energy_j=measured.energy_j.get(PROCESSOR),
         predicted_energy_j=float(predicted.energy_j),
+        gpu_energy_j=measured.energy_j.get(GPU),
     )
 
 
 def _operators(predicted: Estimate, measured: Measurement) -> tuple[OperatorRow, ...]:
-    """Operators of one kind and size on both sides, what takes longest first."""
-    ours: dict[tuple[str, str], list[OpRow]] = {}
+    """Operators of one kind, name and size on both sides, what takes longest first."""
+    ours: dict[tuple[str, str, str], list[OpRow]] = {}
     for row in predicted.ops:
-        ours.setdefault((row.kind, row.dims), []).append(row)
-    theirs: dict[tuple[str, str], list[OperatorTime]] = {}
+        ours.setdefault((row.kind, _loop(row.kind, row.name), row.dims), []).append(row)
+    theirs: dict[tuple[str, str, str], list[OperatorTime]] = {}
     for one in measured.profile.operators:
         if one.dims:
-            theirs.setdefault((one.kind, one.dims), []).append(one)
+            theirs.setdefault((one.kind, _loop(one.kind, one.name), one.dims), []).append(one)
     found = [
         OperatorRow(
             kind=kind,
@@ -294,12 +298,24 @@ def _operators(predicted: Estimate, measured: Measurement) -> tuple[OperatorRow,
             predicted_count=sum(row.count for row in ours.get(key, ())),
             flops=sum(row.flops for row in ours.get(key, ())),
             bytes=sum(row.onchip_bytes for row in ours.get(key, ())),
+            dram_bytes=sum(row.dram_bytes for row in ours.get(key, ())),
+            compute_s=sum(row.compute_s for row in ours.get(key, ())),
+            memory_s=sum(row.memory_s for row in ours.get(key, ())),
+            overhead_s=sum(row.overhead_s for row in ours.get(key, ())),
             bound=ours[key][0].bound if key in ours else "",
+            quiet=measured.profile_valid,
         )
         for key in {**ours, **theirs}
-        for kind, dims in (key,)
+        for kind, _, dims in (key,)
     ]
     return tuple(sorted(found, key=lambda one: -(one.measured_s or one.predicted_s or 0.0)))
+
+
+def _loop(kind: str, name: str) -> str:
+    """`gelu` of `aten.gelu` or `aten::gelu_`, where operators of a kind and a size may be very different."""
+    if kind not in _LOOPS:
+        return ""
+    return name.replace("::", ".").partition(".")[2].partition(".")[0].rstrip("_")
 
 
 def _kinds(predicted: Sequence[GroupRow], measured: Measurement) -> tuple[KindRow, ...]:

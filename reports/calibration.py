@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from hwsim.calibrating import Calibration
+from hwsim.calibrating_devices import Calibration
 from hwsim.calibrating_machine import MachineCalibration
 from reports.numbers import percent, quantity
 from reports.table import plain_table
@@ -37,6 +37,8 @@ def _of_machine(found: MachineCalibration) -> RenderableType:
         ),
         *(Text(f"{name} = {value:.4g}") for name, value in found.values.items()),
         Text(f"wrote {found.file}"),
+        *(part for one in found.gpus for part in (Text(), _of_files(one))),
+        *(Text(line) for line in found.unknown),
     )
 
 

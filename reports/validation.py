@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from hwsim.errors import HwsimError
-from hwsim.validation import KindRow, Validation, ValidationRow
+from hwsim.validation import KindRow, OperatorRow, Validation, ValidationRow
 from reports.numbers import UNKNOWN, byte_count, percent, seconds, significant
 from reports.table import plain_table
 
 _SIZES = ("batch", "seq", "context", "source", "frames", "image")
-NO_METER = "energy not measured: no readable counters (powercap) on this machine"
 _SMALL_S = 1e-5  # a kind below this on both sides is only noise
 
 
@@ -30,6 +29,9 @@ def validation_tables(validation: Validation) -> RenderableType:
         parts += [Text(), Text(f"{row.model} by kind: {workload_text(row)}"), _kinds(row)]
     if validation.worst:
         parts += [Text(), *_worst(validation)]
+    if validation.by_operator:
+        title = "operators by kind, each size of each workload once"
+        parts += [Text(), Text(title), _operator_scores(validation)]
     if len(validation.rows) > 1:
         parts += [Text(), Text("by kind over all workloads"), _kind_scores(validation)]
     return Group(*parts)
@@ -118,7 +120,7 @@ def _head(validation: Validation) -> list[str]:
         f"{protocol.rounds} rounds, best canary {seconds(protocol.canary_s)}; "
         f"other programs took {percent(protocol.others_share)} of the CPU",
         f"predicted for {validation.device}: {tier}",
-        *([] if any(row.energy_j for row in validation.rows) else [NO_METER]),
+        *(f"energy not measured, {why}" for why in protocol.unmetered),
     ]
 
 
@@ -156,13 +158,17 @@ def _scores(validation: Validation) -> list[str]:
         f"median {percent(found.median_ape)}, bias {signed_percent(found.bias)}{order}",
         f"inside the 80 % interval: {percent(found.coverage)}",
         *_before(validation),
-        *(
-            f"{row.model}: {row.energy_j:.3g} J measured, {row.predicted_energy_j or 0.0:.3g} J predicted"
-            for row in validation.rows
-            if row.energy_j
-        ),
+        *(line for row in validation.rows for line in _energy(row)),
         *(f"{row.model}: {row.note}" for row in validation.rows if row.note),
     ]
+
+
+def _energy(row: ValidationRow) -> Iterator[str]:
+    """Joules of a run by part of the machine."""
+    if row.energy_j is not None:
+        yield f"{row.model}: {row.energy_j:.3g} J measured, {row.predicted_energy_j or 0.0:.3g} J predicted"
+    if row.gpu_energy_j is not None:
+        yield f"{row.model}: {row.gpu_energy_j:.3g} J in the GPUs beside it, which it does not use"
 
 
 def _before(validation: Validation) -> list[str]:
@@ -178,9 +184,31 @@ def _worst(validation: Validation) -> list[RenderableType]:
     for row, one in validation.worst:
         share = percent(abs(one.gap_s) / row.profiled_s)
         sides = f"{seconds(one.measured_s)} measured, {seconds(one.predicted_s)} predicted"
-        lines.append(Text(f"{row.model} {one.kind} {one.dims}"))
+        lines.append(Text(f"{row.model} {operator_text(one)}"))
         lines.append(Text(f"  {sides}, {share} of the run; {one.told}"))
     return lines
+
+
+def operator_text(one: OperatorRow) -> str:
+    """`addmm b=1 m=512 n=768 k=768, 48 runs`."""
+    name = one.name.replace("::", ".").removeprefix("aten.")
+    return f"{name} {one.dims}, {one.measured_count} runs"
+
+
+def _operator_scores(validation: Validation) -> RenderableType:
+    table = plain_table("kind", ">operators", ">runs", ">profiled", ">MAPE", ">median", ">bias", gap=2)
+    for kind, found in validation.by_operator.items():
+        both = [one for row in validation.rows for one in row.operators if one.kind == kind and one.pair]
+        table.add_row(
+            Text(kind),
+            str(found.predicted),
+            str(sum(one.measured_count for one in both)),
+            seconds(sum(one.measured_s or 0.0 for one in both)),
+            percent(found.mape),
+            percent(found.median_ape),
+            signed_percent(found.bias),
+        )
+    return table
 
 
 def _kinds(row: ValidationRow) -> RenderableType:

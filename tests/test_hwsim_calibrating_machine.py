@@ -17,12 +17,17 @@ from hwsim.errors import HwsimError
 from hwsim.fitted import coefficients_for
 
 pytest.importorskip("torch")
+import torch
+
 from graphs.benchmarks import Benchmark, benchmarks  # needs torch
 from graphs.measuring import Timed, measure, points
 from graphs.timing import Window
+from hwsim.calibrating_accelerators import Accelerator, accelerators, calibrate_accelerator
+from hwsim.calibrating_devices import fit_devices
 from hwsim.calibrating_machine import calibrate_machine
 from hwsim.fitting import Fitted, mean_error
 from hwsim.machine_fit import fit_machine, hardware, samples_of_machine
+from hwsim.version import VERSION
 
 pytestmark = pytest.mark.needs_torch
 TRUE = {"lane_matrix_efficiency": 0.7, "panel_half_rows": 4.0, "gelu_slowdown": 2.5, "kernel_ramp_s": 5e-6}
@@ -91,7 +96,8 @@ def test_points_never_timed_on_a_quiet_machine_are_no_calibration() -> None:
 def write(folder: Path, **environment: Any) -> None:
     """A calibration file as one was written on a machine with this environment."""
     here = unmeasured()
-    told = {"cpu": here.name, "cores": int(here.compute.units), "date": "2026-01-01", **environment}
+    told = {"cpu": here.name, "cores": int(here.compute.units), "date": "2026-01-01", "hwsim": VERSION}
+    told |= environment
     lines = [
         'scope = "machine"',
         'fitted_on = "10 operators"',
@@ -135,6 +141,16 @@ def test_a_calibration_with_another_torch_is_told_and_used(own: Path) -> None:
     assert "this machine was calibrated with torch 1.0.0, and this is" in found.warnings[0]
 
 
+def test_a_calibration_by_another_hwsim_is_told_used_and_can_be_fitted_again(own: Path) -> None:
+    write(own, hwsim="0.0.1")
+    found = coefficients_for(hwsim.device("local"))
+    assert found["overlap"] == 0.77
+    assert found.warnings == (
+        f"this machine was calibrated by hwsim 0.0.1, and this is {VERSION}; "
+        "run `hwsim calibrate -d local --refit`",
+    )
+
+
 def test_another_device_has_no_doubts(own: Path) -> None:
     write(own, cpu="Another CPU")
     assert coefficients_for(hwsim.device("epyc-9654")).warnings == ()
@@ -147,10 +163,17 @@ def test_what_cannot_be_calibrated_is_one_line() -> None:
         hwsim.calibrate("gemm.csv", device="local")
     with pytest.raises(HwsimError, match="nothing to calibrate from; give -d local, or --from FILE"):
         hwsim.calibrate()
+    with pytest.raises(HwsimError, match="refit is for what was timed here; give -d local"):
+        hwsim.calibrate("gemm.csv", refit=True)
     with pytest.raises(HwsimError, match="minutes=0: give some time"):
         calibrate_machine(minutes=0)
     with pytest.raises(HwsimError, match="threads=999: this machine has"):
         calibrate_machine(threads=999)
+
+
+def test_without_timings_there_is_nothing_to_fit_again(own: Path) -> None:
+    with pytest.raises(HwsimError, match=r"local-timings\.jsonl holds no timings of this machine"):
+        calibrate_machine(refit=True)
 
 
 @pytest.mark.slow
@@ -173,3 +196,32 @@ def test_a_real_calibration_beats_priors_on_sizes_it_has_not_seen(own: Path) -> 
         for one in (Fitted({}, plain), Fitted(known, fitted))
     )
     assert after < before
+
+
+def test_a_gpu_that_was_timed_is_fitted_like_a_file(own: Path) -> None:
+    gpu = hwsim.device("l4")
+    told = [replace(one, windows=(timed((one.seconds or 0.0) / 50),)) for one in as_if_timed({})]
+    made = fit_devices(list(samples_of_machine(told, gpu)), told="hwsim calibrate -d local on cuda:0")
+    assert {row.device for row in made.rows} == {"l4"}
+    assert made.files == (own / "l4.toml",)
+    assert "hwsim calibrate -d local on cuda:0" in made.files[0].read_text()
+    assert coefficients_for(hwsim.device("l4")).tier == "measured on this device"
+
+
+@pytest.mark.slow
+def test_a_device_that_torch_computes_on_is_timed(own: Path) -> None:
+    """Torch's own CPU stands for a GPU: the road is the same, and its numbers are of no use."""
+    few = [replace(one, dtypes=("fp32",)) for one in grid("linear", "relu", "add", most=3)]
+    gpu = Accelerator(on="cpu", device=hwsim.device("l4"))
+    made = calibrate_accelerator(gpu, minutes=0.5, grid=few, floor_s=0.0)
+    assert {(row.device, row.op) for row in made.rows} <= {("l4", "linear"), ("l4", "relu"), ("l4", "add")}
+    assert "hwsim calibrate -d local on cpu" in made.files[0].read_text()
+    with pytest.raises(HwsimError, match="nothing on l4 took longer than its launch; allow more --minutes"):
+        calibrate_accelerator(gpu, minutes=0.02, grid=few, floor_s=1e3)
+
+
+def test_no_gpu_is_no_accelerator() -> None:
+    found, unknown = accelerators()
+    assert all(one.device.kind == "gpu" for one in found)
+    assert bool(found) <= torch.accelerator.is_available()
+    assert unknown == [] or all("GPU" in line or "torch's" in line for line in unknown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 import hwsim
 from graphs.errors import GraphError
 from graphs.profiling import NOT_WORK
+from graphs.running import CPP_COMPILERS
 from hwsim.accuracy import Pair, accuracy
 from hwsim.errors import HwsimError
-from hwsim.validation import Validation
+from hwsim.validation import OperatorRow, Validation
 from tests.validations import kind, row, validation
 
 
@@ -49,6 +51,18 @@ def test_a_row_that_could_not_be_measured_is_counted_and_not_compared() -> None:
     assert (found.overall.rows, found.overall.predicted) == (2, 1)
     assert found.rows[1].note == "no quiet window of 12"
     assert found.rows[1].error is None
+
+
+def test_operators_of_a_kind_are_scored_one_by_one_and_those_of_one_side_are_not() -> None:
+    blank = OperatorRow(
+        kind="gemm", name="aten.mm", dims="m=1", measured_s=1.0, measured_count=2, predicted_s=1.5,
+        predicted_count=2,
+    )  # fmt: skip
+    operators = (blank, replace(blank, predicted_s=0.9), replace(blank, measured_s=None))
+    found = validation(row("a", 1.0, 1.5, operators=operators)).by_operator["gemm"]
+    assert (found.rows, found.predicted, found.mape) == (3, 2, pytest.approx(0.3))
+    noisy = tuple(replace(one, quiet=False) for one in operators)
+    assert validation(row("a", 1.0, 1.5, operators=noisy)).by_operator == {}
 
 
 def test_kinds_that_one_side_lacks_are_counted_and_not_compared() -> None:
@@ -133,6 +147,36 @@ def test_what_cannot_be_run_here_is_refused_before_anything_runs() -> None:
         hwsim.validate("deit-ti", batch=1.5)  # type: ignore[arg-type]
     with pytest.raises(GraphError, match="deit-ti cannot be run in int8 here"):
         hwsim.validate("deit-ti", dtype="int8")
+
+
+@pytest.mark.needs_torch
+def test_without_a_compiler_the_compiled_stack_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(
+        GraphError,
+        match=r"torch\.compile needs a C\+\+ compiler, and none of g\+\+, clang\+\+, c\+\+ is here",
+    ):
+        hwsim.validate("deit-ti", stack="compiled", minutes=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.skipif(not any(map(shutil.which, CPP_COMPILERS)), reason="torch.compile needs a C++ compiler")
+def test_compiled_runs_stand_beside_estimates_for_the_compiled_stack() -> None:
+    found = hwsim.validate(["deit-ti", "bert-base"], seq=32, stack="compiled", minutes=0.3)
+    assert found.stack == "compiled"
+    for one in found.rows:
+        expected, eager = (
+            hwsim.estimate(one.model, "local", stack=stack, overrides=dict(one.sizes))
+            for stack in ("compiled", "eager")
+        )
+        assert one.predicted_s == pytest.approx(expected.latency_s)
+        assert one.predicted_s < float(eager.latency_s)
+        assert one.windows >= found.protocol.rounds
+        # what is inside compiled kernels reaches the profiler under no operator's name
+        ran = {part.kind: part.measured_count for part in one.kinds}
+        assert ran.get("pointwise", 0) < sum(row.count for row in eager.ops if row.kind == "pointwise")
 
 
 def test_an_error_is_relative_to_what_was_measured() -> None:

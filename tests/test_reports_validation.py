@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 from hwsim.errors import HwsimError
 from hwsim.validation import OperatorRow, Validation
 from reports.validation import predictions_csv, save_measurements, validation_tables
-from tests.validations import row, validation
+from tests.validations import PROTOCOL, row, validation
 
 TWO = validation(row("bert-base", 0.5, 0.7), row("whisper-base", None, 0.9, sizes={"frames": 3000.0}))
 
@@ -87,7 +88,8 @@ def test_a_table_of_other_columns_is_left_alone(tmp_path: Path) -> None:
 def test_errors_before_and_the_worst_operators_stand_in_the_table() -> None:
     worst = OperatorRow(
         kind="gemm", name="aten.addmm", dims="b=1 m=512 n=768 k=768", measured_s=0.4, measured_count=48,
-        predicted_s=0.3, predicted_count=48, flops=4e10, bytes=1e9, bound="compute",
+        predicted_s=0.3, predicted_count=48, flops=4e10, bytes=1e9, dram_bytes=6e8, compute_s=0.2,
+        memory_s=0.09, overhead_s=0.01, bound="compute",
     )  # fmt: skip
     lines = printed(validation(row("a", 1.0, 1.1, prior_s=1.5, operators=(worst,))))
     text = " ".join(" ".join(lines).split())
@@ -95,5 +97,20 @@ def test_errors_before_and_the_worst_operators_stand_in_the_table() -> None:
     assert "+50 %" in text
     assert "before calibration: MAPE" in text
     assert "operators furthest off" in text
-    assert "100 GFLOP/s measured, 133 expected, compute bound" in text
-    assert "energy not measured: no readable counters" in text
+    assert "addmm b=1 m=512 n=768 k=768, 48 runs" in text
+    assert (
+        "100 GFLOP/s measured, 133 expected: "
+        "67 % arithmetic, 30 % memory (60 % of bytes from DRAM), 3 % calls"
+    ) in text
+    assert "operators by kind, each size of each workload once" in text
+    assert "gemm 1 48 400 ms 25 % 25 % -25 %" in text
+
+
+def test_energy_stands_by_part_of_the_machine_and_silence_is_told() -> None:
+    metered = row("a", 1.0, 1.1, energy_j=12.0, predicted_energy_j=10.0, gpu_energy_j=3.0)
+    why = "processor: no powercap files (RAPL) in /sys/class/powercap"
+    lines = printed(validation(metered, protocol=replace(PROTOCOL, unmetered=(why,))))
+    assert max(map(len, lines)) <= 80
+    assert f"energy not measured, {why}" in lines
+    assert "a: 12 J measured, 10 J predicted" in lines
+    assert "a: 3 J in the GPUs beside it, which it does not use" in lines
