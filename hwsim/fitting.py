@@ -34,7 +34,7 @@ AT_LEAST_ONE = (
     "widening_slowdown",
 )
 # two sectors hold any unaligned one; beyond a cluster of sixteen blocks nothing is shared
-LARGEST = {"unaligned_traffic": 2.0, "cluster_sharing": 16.0}
+LARGEST = {"unaligned_traffic": 2.0, "cluster_sharing": 16.0, "block_flop": 1e8}
 
 Key = tuple[str, str]  # coefficient; where: "" for all, or a place of `hwsim.fitted.places_of`
 

@@ -99,8 +99,10 @@ class Group:
         flop, vector, special = self._executed(values) * arithmetic, vector * arithmetic, special * arithmetic
         vector_s = (vector + demand.lanes) / _per_row(machine.vector_flop_per_s, self._dtypes)
         vector_s = vector_s + special / machine.special_op_per_s
-        slowdown = self._slowdown(machine.structure.coefficients)
-        fresh_s = self._fresh_s(values, machine.structure.coefficients)
+        slowdown = self._of_loop("slowdown", machine.structure.coefficients, 1.0)
+        serial_s = self._of_loop("call_s", machine.structure.coefficients, 0.0)
+        serial_s = serial_s + self._fresh_s(values, machine.structure.coefficients)
+        serial_s = serial_s + demand.waited / machine.dram_byte_per_s
         dram = dram + demand.extra_dram
         matrix_s = demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes)
         c = machine.structure.coefficients
@@ -114,7 +116,7 @@ class Group:
         candidates = Candidates(
             compute=slowdown * np.maximum(compute, demand.feed / machine.onchip_byte_per_s)
             + demand.begun * machine.block_s
-            + fresh_s,
+            + serial_s,
             onchip_s=slowdown
             * np.maximum(demand.onchip / machine.onchip_byte_per_s, demand.busiest / machine.unit_byte_per_s),
             executed=demand.executed,
@@ -142,14 +144,14 @@ class Group:
             tiling=demand.tiling,
         )
 
-    def _slowdown(self, coefficients: Mapping[str, Any]) -> Any:
-        """How many times longer than counted the cores take over each row, 1 or [rows, 1 or points]."""
-        rates = {
-            str(at): coefficients[name]
-            for at, loops in enumerate(self._loops)
-            if (name := next((one for one in loops if one in coefficients), None))
-        }
-        return _per_row(rates, [str(at) for at in range(len(self._loops))]) if rates else 1.0
+    def _of_loop(self, what: str, coefficients: Mapping[str, Any], default: float) -> Any:
+        """The `slowdown` or `call_s` of each row's loop, [] or [rows, 1 or points]."""
+        named = [
+            next((n for one in loops if (n := f"{one}_{what}") in coefficients), "") for loops in self._loops
+        ]
+        if not any(named):
+            return default
+        return _per_row({"": default, **{name: coefficients[name] for name in named if name}}, named)
 
     def _fresh_s(self, values: Environment, coefficients: Mapping[str, Any]) -> Any:
         """Seconds that a host takes to hand out memory for large results, 0 or [rows, points]."""
@@ -247,7 +249,7 @@ def _repeated(demand: Demand, times: Array) -> Demand:
         return demand
     scaled = {
         name: getattr(demand, name) * times
-        for name in ("matrix", "executed", "onchip", "busiest", "begun", "extra_dram")
+        for name in ("matrix", "executed", "onchip", "busiest", "begun", "extra_dram", "waited")
     }
     return replace(demand, **scaled)
 
@@ -278,12 +280,12 @@ def _in_place(operator: Operator) -> bool:
 
 
 def _loops(operator: Operator) -> tuple[str, ...]:
-    """Coefficients that may say how slow an operator's loop is, the closest first; a fused loop is new."""
+    """Names by which coefficients may tell of an operator's loop, the closest first; none of fused ones."""
     if operator.members:
         return ()
     name = operator.name.rpartition(".")[2].rstrip("_")
     form = operator.attribute("form")
-    return tuple(f"{one}_slowdown" for one in (f"{name}_{form}" if form else name, operator.kind))
+    return (f"{name}_{form}" if form else name, operator.kind)
 
 
 def _member(operator: Operator, kinds: frozenset[str]) -> Operator | None:

@@ -80,7 +80,7 @@ IDEAL = {
     "lane_tile_half_reuse": 0.0, "lane_k_prologue": 0.0, "core_energy_scale": 1.0, "cluster_sharing": 1.0,
     "reduction_slowdown": 1.0, "board_compute_scale": 1.0,
     "board_memory_scale": 1.0, "fill_share": 1.0,
-    "query_half_rows": 0.0, "key_half_columns": 0.0, "score_flop": 0.0,
+    "query_half_rows": 0.0, "block_flop": 0.0, "weight_wait": 0.0, "score_flop": 0.0,
     "row_start_byte": 0.0, "fresh_page_s_per_byte": 0.0,
     "long_row_slowdown": 1.0, "lookup_slowdown": 1.0,
     "narrow_matrix_efficiency": 1.0, "narrow_attention_share": 1.0, "widening_slowdown": 1.0,

@@ -81,7 +81,8 @@ class Demand:
     `matrix` holds; `feed`: bytes between buffer and arrays while these compute. `extra_dram` [R, U] are DRAM
     bytes beyond the operands themselves,
     the same for every candidate: else a faster DRAM could invite a candidate that spends more energy, and
-    throttling slow it down.
+    throttling slow it down. `waited` [R, U] are bytes that could come from DRAM while it is waited for and
+    nothing else is done.
     """
 
     matrix: Array
@@ -94,6 +95,7 @@ class Demand:
     tiling: Tiling | None = None  # under the buffer, the same for every candidate
     begun: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
     lanes: Array = field(default_factory=lambda: np.zeros((1, 1, 1)))
+    waited: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
