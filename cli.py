@@ -928,17 +928,21 @@ def calibrate(
     import hwsim
     from reports.progress import progress_bar
 
-    with progress_bar() as progress:
-        found = hwsim.calibrate(
-            sources or (),
-            device=device,
-            scope=scope,  # type: ignore[arg-type]  # checked there
-            out=out,
-            minutes=minutes,
-            threads=threads,
-            refit=refit,
-            progress=progress,
-        )
+    try:
+        with progress_bar() as progress:
+            found = hwsim.calibrate(
+                sources or (),
+                device=device,
+                scope=scope,  # type: ignore[arg-type]  # checked there
+                out=out,
+                minutes=minutes,
+                threads=threads,
+                refit=refit,
+                progress=progress,
+            )
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        raise
     if as_json:
         _print_json(found.to_dict())
     else:

@@ -4,6 +4,9 @@ Calibrates twice, so that two calibrations can be compared, and then times every
 spread over the session, forward passes, prefill, decode and training steps. Takes about a quarter of an hour
 on a quiet machine and writes a page, its figure and a table of measurements.
 Run: python -m benchmarks.local_accuracy [--out docs] [--minutes 8] [--calibrate-minutes 2.5]
+
+With --stack compiled, whole passes only, each through torch.compile (15 s a model), and files
+named -compiled: python -m benchmarks.local_accuracy --stack compiled --minutes 12
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import hwsim
+from graphs.running import COMPILED, EAGER
 from hwsim.calibrating_machine import MachineCalibration, calibrate_machine
 from hwsim.validating import Workload, validate_workloads
 from hwsim.validation import Validation, ValidationRow
@@ -60,16 +64,18 @@ TRAINED = [
 ]
 
 
-def workloads() -> list[Workload]:
-    """All of them; training steps where models have that phase."""
-    trains = "train" in hwsim.model("bert-base").phases
-    return [*WORKLOADS, *(TRAINED if trains else [])]
+def workloads(stack: str) -> list[Workload]:
+    """All of them; of those that are compiled the first of each model."""
+    if stack == EAGER:
+        return [*WORKLOADS, *TRAINED]
+    first = {one.model: one for one in reversed(WORKLOADS) if one.phase != "decode"}
+    return [one for one in WORKLOADS if first.get(one.model) is one]
 
 
-def predictions(chosen: list[Workload]) -> np.ndarray:
+def predictions(chosen: list[Workload], stack: str) -> np.ndarray:
     """Seconds of every workload by the calibration that stands."""
     found = [
-        hwsim.estimate(w.model, "local", phase=w.phase, dtype=w.dtype, stack="eager", overrides=w.sizes)
+        hwsim.estimate(w.model, "local", phase=w.phase, dtype=w.dtype, stack=stack, overrides=w.sizes)
         for w in chosen
     ]
     return np.array([float(one.latency_s) for one in found])
@@ -88,7 +94,7 @@ def page(found: Validation, calibration: MachineCalibration, apart: np.ndarray, 
         f"{calibration.environment['date']}: {host.cpu}, {host.cores} cores, "
         f"{host.memory_byte / 1e9:.0f} GB, "
         f"{host.system}, torch {host.torch}, {host.threads} threads"
-        f"{', one to a core' if host.pinned else ''}, eager, fp32. Other programs took "
+        f"{', one to a core' if host.pinned else ''}, {found.stack}, fp32. Other programs took "
         f"{percent(found.protocol.others_share)} of the CPU. No model of this page is in the fit: it has "
         "seen "
         f"{calibration.environment['points']} single operators ({percent(calibration.environment['error'])} "
@@ -101,14 +107,15 @@ def page(found: Validation, calibration: MachineCalibration, apart: np.ndarray, 
         f"{'?' if all_.spearman is None else f'{all_.spearman:.3f}'} (goal 0.98), inside the 80 % interval "
         f"{percent(all_.coverage)}.",
         "",
-        "Two calibrations one after the other: predictions "
+        f"Two calibrations one after the other, whose points repeat within "
+        f"{percent(calibration.repeatability)} (middle): predictions "
         f"{percent(float(np.mean(apart)))} apart in the mean, {percent(float(np.max(apart)))} at most.",
         "",
         "| model | workload | measured | repeatability | windows | predicted | error | before |",
         "|---|---|---|---|---|---|---|---|",
         *(_line(row) for row in found.rows),
         "",
-        "![Measured against predicted](images/local-accuracy.png)",
+        f"![Measured against predicted](images/{name_of(found.stack)}.png)",
         "",
         "## By kind of operator",
         "",
@@ -147,6 +154,11 @@ def _line(row: ValidationRow) -> str:
     )
 
 
+def name_of(stack: str) -> str:
+    """Of the page, its figure and its table."""
+    return "local-accuracy" if stack == EAGER else f"local-accuracy-{stack}"
+
+
 def _kind_line(found: Validation, kind: str) -> str:
     """One kind: its operators, and its sum by workload."""
     one, whole = found.by_operator[kind], found.by_kind.get(kind)
@@ -179,19 +191,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--calibrate-minutes", type=float, default=2.5)
+    parser.add_argument("--stack", choices=(EAGER, COMPILED), default=EAGER)
     given = parser.parse_args()
     start = time.perf_counter()
-    chosen = workloads()
+    chosen, name = workloads(given.stack), name_of(given.stack)
     calibrate_machine(minutes=given.calibrate_minutes, progress=_telling("first calibration"))
-    first = predictions(chosen)
+    first = predictions(chosen, given.stack)
     calibration = calibrate_machine(minutes=given.calibrate_minutes, progress=_telling("second calibration"))
-    apart = np.abs(predictions(chosen) / first - 1)
-    found = validate_workloads(chosen, minutes=given.minutes, progress=_telling("models"))
+    apart = np.abs(predictions(chosen, given.stack) / first - 1)
+    found = validate_workloads(chosen, stack=given.stack, minutes=given.minutes, progress=_telling("models"))
     text = page(found, calibration, apart, time.perf_counter() - start)
     (given.out / "images").mkdir(parents=True, exist_ok=True)
-    (given.out / "local-accuracy.md").write_text(text, encoding="utf-8")
-    (given.out / "local-accuracy.csv").write_text(predictions_csv(found), encoding="utf-8")
-    draw_validation(found, given.out / "images" / "local-accuracy.png")
+    (given.out / f"{name}.md").write_text(text, encoding="utf-8")
+    (given.out / f"{name}.csv").write_text(predictions_csv(found), encoding="utf-8")
+    draw_validation(found, given.out / "images" / f"{name}.png")
+    (given.out / "images" / f"{name}-kinds.png").unlink()  # too many workloads for one figure
     print(text)
 
 

@@ -118,15 +118,20 @@ def calibrate_machine(
         campaign = kept.campaign(chosen)
     else:
         cache = machine.memory.last_level_cache
-        campaign = measure(
-            chosen,
-            beyond_byte=_CACHES * float(cache.capacity_byte) if cache is not None else 0.0,
-            budget_s=60 * minutes * _MEASURING,
-            threads=threads or cores,
-            known=log.begun(),
-            keep=log.keep,
-            progress=lambda done, text: tell(_MEASURING * done, text),
-        )
+        try:
+            campaign = measure(
+                chosen,
+                beyond_byte=_CACHES * float(cache.capacity_byte) if cache is not None else 0.0,
+                budget_s=60 * minutes * _MEASURING,
+                threads=threads or cores,
+                known=log.begun(),
+                keep=log.keep,
+                progress=lambda done, text: tell(_MEASURING * done, text),
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped; {log.count()} windows are kept, and the same command goes on with them"
+            ) from None
     tell(_MEASURING, "fitting")
     made = fit_machine(campaign.timed, machine)
     environment = _environment(device, campaign, made)
@@ -244,6 +249,10 @@ class Timings:
         """Add windows at once, all of a point in one write."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_lines(point, windows))
+
+    def count(self) -> int:
+        """Windows kept so far."""
+        return sum(map(len, self._read()[1].values()))
 
     def forget(self) -> None:
         """The calibration is done."""

@@ -20,11 +20,11 @@ pytest.importorskip("torch")
 import torch
 
 from graphs.benchmarks import Benchmark, benchmarks  # needs torch
-from graphs.measuring import Timed, measure, points
+from graphs.measuring import Campaign, Timed, measure, points
 from graphs.timing import Window
 from hwsim.calibrating_accelerators import Accelerator, accelerators, calibrate_accelerator
 from hwsim.calibrating_devices import fit_devices
-from hwsim.calibrating_machine import calibrate_machine
+from hwsim.calibrating_machine import Timings, calibrate_machine
 from hwsim.fitting import Fitted, mean_error
 from hwsim.machine_fit import fit_machine, hardware, samples_of_machine
 from hwsim.version import VERSION
@@ -169,6 +169,39 @@ def test_what_cannot_be_calibrated_is_one_line() -> None:
         calibrate_machine(minutes=0)
     with pytest.raises(HwsimError, match="threads=999: this machine has"):
         calibrate_machine(threads=999)
+
+
+def test_a_calibration_that_is_stopped_says_what_it_keeps(own: Path) -> None:
+    """Stopped when the first point is about to be timed, then once more with what an earlier one kept."""
+
+    def stop(done: float, text: str) -> None:
+        raise KeyboardInterrupt
+
+    again = "the same command goes on with them"
+    with pytest.raises(KeyboardInterrupt, match=f"stopped; 0 windows are kept, and {again}"):
+        calibrate_machine(minutes=0.1, threads=1, grid=grid("relu"), progress=stop)
+    (kept,) = (own.parents[2] / "cache").glob("calibration-local.jsonl")
+    window = {"round": 0, "seconds": 1e-5, "canary_s": 1e-3, "valid": True, "waiting": 0.0}
+    key = points(grid("relu"), ["fp32"])[0].key
+    kept.write_text(kept.read_text() + json.dumps({"key": key, **window}) + "\n" + '{"key": "cut o')
+    with pytest.raises(KeyboardInterrupt, match=f"stopped; 1 windows are kept, and {again}"):
+        calibrate_machine(minutes=0.1, threads=1, grid=grid("relu"), progress=stop)
+
+
+def test_what_was_timed_can_be_fitted_again(own: Path) -> None:
+    chosen = grid(*FEW)
+    campaign = Campaign(
+        timed=tuple(as_if_timed(TRUE)), threads=int(machine().compute.units), pinned=True,
+        torch=str(torch.__version__), canary_flop_per_s=1e11, date="2026-01-02",
+    )  # fmt: skip
+    own.mkdir(parents=True)
+    stamp = {"cpu": machine().name, "cores": campaign.threads, "torch": campaign.torch}
+    Timings(own / "local-timings.jsonl", {**stamp, "threads": campaign.threads}).save(campaign)
+    made = calibrate_machine(refit=True, grid=chosen)
+    assert made.environment["date"] == "2026-01-02"
+    assert sum(row.timed for row in made.rows) == len(campaign.timed)
+    assert made.file == own / "local.toml"
+    assert hwsim.estimate("bert-base", "local").provenance["tier"] == "measured on this machine"
 
 
 def test_without_timings_there_is_nothing_to_fit_again(own: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import hwsim
 from devices import Device
 from graphs.ir import OperatorGraph
+from hwsim.engines.cpu import query_blocks
 from hwsim.engines.demand import AttentionRows
 from hwsim.engines.simt import SPLITS, TILES
 from hwsim.engines.splitting import fixed_split
@@ -275,13 +276,51 @@ def test_a_large_cpu_product_fills_all_cores(tmp_path: Path) -> None:
 
 
 def test_cpu_attention_gives_a_head_to_a_core(tmp_path: Path) -> None:
-    """One head of 64 queries keeps one of ten cores busy; ten heads take as long."""
+    """One head of 32 queries keeps one of ten cores busy; ten heads take as long."""
     device = toy(tmp_path, "cpu")
-    sizes = {"batch": 1, "group": 1, "q": 64, "k": 100, "d": 8}
+    sizes = {"batch": 1, "group": 1, "q": 32, "k": 100, "d": 8}
     one = price(attention_graph(), device, FAST_MEMORY, sets=1, **sizes)
     ten = price(attention_graph(), device, FAST_MEMORY, sets=10, **sizes)
-    assert one.latency_s == pytest.approx(2 * 64 * 100 * 16 / (1e12 / 10))
+    assert one.latency_s == pytest.approx(2 * 32 * 100 * 16 / (1e12 / 10))
     assert ten.latency_s == pytest.approx(one.latency_s)
+
+
+def test_a_block_of_cpu_attention_costs_something_however_few_its_scores(tmp_path: Path) -> None:
+    """160 queries are 5 blocks, 600 keys two: ten of 1e6 FLOP for each of 20 heads, dealt to ten cores."""
+    device = toy(tmp_path, "cpu")
+    sizes = {"batch": 1, "sets": 20, "group": 1, "q": 160, "k": 600, "d": 8}
+    plain = price(attention_graph(), device, FAST_MEMORY, **sizes)
+    paid = price(attention_graph(), device, {**FAST_MEMORY, "coefficient.block_flop": 1e6}, **sizes)
+    assert paid.latency_s - plain.latency_s == pytest.approx(20 * 10 * 1e6 / 1e12)
+
+
+def test_blocks_of_queries_are_larger_the_more_there_are_and_never_fewer() -> None:
+    assert query_blocks(np.array([1, 32, 33, 192, 400, 768, 5000])).tolist() == [1, 1, 2, 6, 7, 12, 20]
+    assert np.all(np.diff(query_blocks(np.arange(1.0, 3000.0))) >= 0)
+
+
+def test_weights_from_dram_are_waited_for_before_anything_is_multiplied(tmp_path: Path) -> None:
+    """8 x 1000 weights of 4 bytes are 32 kB; waited for are as many again and 100 bytes for each column."""
+    device = toy(tmp_path, "cpu")
+    sizes = {"b": 1, "m": 1, "n": 8, "k": 1000}
+    waits = {"coefficient.weight_wait": 1.0, "coefficient.row_start_byte": 100.0}
+    plain, waited = (price(gemm_graph(), device, changes, **sizes) for changes in ({}, waits))
+    memory_s = 4 * (1000 + 8000 + 8) / 1e11
+    assert plain.latency_s == pytest.approx(memory_s)
+    assert waited.dram_bytes == plain.dram_bytes
+    # what multiplies is on one core beside the wait, and the longer of this and of the memory counts
+    busy_s = 2 * 8 * 1000 / (1e12 / 10) + (32000 + 8 * 100) / 1e11
+    assert waited.latency_s == pytest.approx(max(busy_s, memory_s))
+
+
+def test_a_kind_that_takes_longer_to_call_takes_that_much_longer(tmp_path: Path) -> None:
+    device = toy(tmp_path, "cpu")
+    sizes = {"b": 1, "m": 600, "n": 800, "k": 512}
+    plain, slow = (
+        price(gemm_graph(), device, {**FAST_MEMORY, **changes}, **sizes)
+        for changes in ({}, {"coefficient.bmm_call_s": 1e-3})
+    )
+    assert slow.latency_s - plain.latency_s == pytest.approx(1e-3)
 
 
 def test_a_spatial_product_takes_the_best_of_four_mappings(tmp_path: Path) -> None:
