@@ -72,6 +72,17 @@ class Campaign:
     date: str
 
 
+def accelerators_of_torch() -> list[tuple[str, str]]:
+    """What torch sees beside the CPU: its devices such as `cuda:0`, and their names, empty where it has none."""
+    import torch
+
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if kind is None:
+        return []
+    named = getattr(torch.get_device_module(kind), "get_device_name", lambda index: "")
+    return [(f"{kind.type}:{at}", str(named(at))) for at in range(torch.accelerator.device_count())]
+
+
 def points(benchmarks: Iterable[Benchmark], dtypes: Sequence[str]) -> list[Point]:
     """Every point of the benchmarks in those of their dtypes that are asked for."""
     return [

@@ -9,7 +9,7 @@ from pathlib import Path
 from devices import Device
 from devices.detect import survey
 from graphs.benchmarks import Benchmark, accelerator_benchmarks
-from graphs.measuring import Timed, measure, points
+from graphs.measuring import Timed, accelerators_of_torch, measure, points
 from graphs.running import Progress
 from hwsim.calibrating_devices import Calibration, fit_devices
 from hwsim.errors import HwsimError
@@ -30,24 +30,20 @@ class Accelerator:
 
 def accelerators() -> tuple[list[Accelerator], list[str]]:
     """One of each GPU that torch sees, CUDA, ROCm or MPS, and a line for each that nothing is known of."""
-    import torch
-
-    if not torch.accelerator.is_available():
+    seen = accelerators_of_torch()
+    if not seen:
         return [], []
-    kind = torch.accelerator.current_accelerator()
-    assert kind is not None  # one is available
-    module, here = torch.get_device_module(kind), survey()
+    here = survey()
     gpus = [one for one in here.devices if one.kind == "gpu"]
     found: dict[str, Accelerator] = {}
     unknown = list(here.skipped)
-    for index in range(torch.accelerator.device_count()):
+    for on, name in seen:
         # Apple has one GPU and torch no name for it
-        name = module.get_device_name(index) if hasattr(module, "get_device_name") else ""
         device = next((one for one in gpus if not name or name in (one.name, *one.aliases)), None)
         if device is None:
-            unknown.append(f"torch's {kind.type}:{index}, {name}: no driver of this machine tells of it")
+            unknown.append(f"torch's {on}, {name}: no driver of this machine tells of it")
         else:
-            found.setdefault(device.id, Accelerator(on=f"{kind.type}:{index}", device=device))
+            found.setdefault(device.id, Accelerator(on=on, device=device))
     return list(found.values()), unknown
 
 
