@@ -73,7 +73,7 @@ class Campaign:
 
 
 def accelerators_of_torch() -> list[tuple[str, str]]:
-    """What torch sees beside the CPU: its devices such as `cuda:0`, and their names, empty where it has none."""
+    """What torch sees beside the CPU: devices such as `cuda:0`, and their names, empty where it has none."""
     import torch
 
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
