@@ -5,13 +5,15 @@
 
 Outcomes are appended to docs/coverage-LIBRARY.jsonl, so an interrupted run goes on where it stopped. hf:
 every type of transformers' AutoModel mapping, its default config with each stack cut to the shortest depth
-that has every kind of layer. timm: names of every transformer-like family. A model counts as traced when
-batch and every length are symbolic or solved; the image side is held at the model's own.
+that has every kind of layer: further layers of a kind trace alike. timm: names of every transformer-like
+family. A model counts as traced when batch and every length are symbolic or solved; the image side is held at
+the model's own. Seconds are processor time, which does not depend on what else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -19,7 +21,6 @@ import resource
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--again", help="trace again what has this outcome")
     parser.add_argument("--sample", type=int, help="so many names, drawn with --seed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=180.0, help="processor time a model may take")
+    parser.add_argument("--seconds", type=float, default=60.0, help="processor time a model may take")
     parser.add_argument("--measurements", type=Path, help="published multiply-adds of timm models")
     asked = parser.parse_args()
     state = asked.state or Path("docs") / f"coverage-{asked.library}.jsonl"
@@ -53,20 +54,23 @@ def main() -> None:
         else [name for name in names if name not in known or known[name]["outcome"] == asked.again]
     )
     library.prepare()
+    gc.freeze()  # what is imported is never looked through again, in no child
     for place, name in enumerate(wanted):
         known[name] = outcome_of(library.outcome, name, asked.seconds)
         with state.open("a") as file:
             file.write(json.dumps(known[name]) + "\n")
-        line = known[name]
-        print(
-            f"{place + 1}/{len(wanted)} {name}: {line['outcome']} {line.get('reason', '')}", file=sys.stderr
-        )
+        print(f"{place + 1}/{len(wanted)} {told(known[name])}", file=sys.stderr)
     rows = [known[name] for name in sorted(names) if name in known]
     text = coverage_table.document(asked.library, rows, len(names), asked.measurements)
     if asked.out is None:
         print(text)
     else:
         asked.out.write_text(text)
+
+
+def told(row: dict[str, Any]) -> str:
+    """One line of progress."""
+    return f"{row['name']} ({row['seconds']} s): {row['outcome']} {row.get('reason', '')}"
 
 
 def chosen(names: list[str], count: int | None, seed: int) -> list[str]:
@@ -82,7 +86,6 @@ def read(state: Path) -> dict[str, dict[str, Any]]:
 
 def outcome_of(run: Callable[[str], dict[str, Any]], name: str, seconds: float) -> dict[str, Any]:
     """What `run(name)` says in a process of its own, forked so that libraries are imported once."""
-    began = time.monotonic()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -91,8 +94,8 @@ def outcome_of(run: Callable[[str], dict[str, Any]], name: str, seconds: float) 
     os.close(writer)
     said = b"".join(_chunks(reader))
     os.close(reader)
-    _, status = os.waitpid(child, 0)
-    base = {"name": name, "seconds": round(time.monotonic() - began, 1)}
+    _, status, used = os.wait4(child, 0)
+    base = {"name": name, "seconds": round(used.ru_utime + used.ru_stime, 1)}
     if said:
         return {**base, **json.loads(said)}
     end = os.waitstatus_to_exitcode(status)
@@ -106,6 +109,7 @@ def _in_child(run: Callable[[str], dict[str, Any]], name: str, seconds: float, w
     limit = int(used.ru_utime + used.ru_stime + seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     resource.setrlimit(resource.RLIMIT_AS, (int(LIMIT_BYTE), int(LIMIT_BYTE)))
+    gc.disable()  # the child ends soon
     try:
         said = run(name)
     except BaseException as error:  # whatever ends the child is its outcome

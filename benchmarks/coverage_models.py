@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from graphs.errors import GraphError
 from graphs.expressions import Environment
 from graphs.ir import OperatorGraph
 from graphs.work import work_of
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from graphs.tracing.symbolic import Subject
+
 LENGTHS = ("batch", "seq", "source", "frames")
-POINT = {"batch": 2, "seq": 24, "source": 40, "frames": 16000}
+POINT = {"batch": 3, "seq": 24, "source": 40}  # where torch counts FLOP, too
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
           "num_encoder_layers", "num_decoder_layers", "depth", "num_encoder_blocks_per_stage")  # fmt: skip
 # folders of timm whose models attend over tokens
@@ -59,45 +64,48 @@ def timm_names() -> list[str]:
 
 
 def warm_hf() -> None:
-    """Import what every trace needs, before processes are forked."""
-    import graphs.sources.hf.subject
+    """Import and compute once what every trace needs, before processes are forked."""
+    from importlib import import_module
 
-    graphs.sources.hf.subject.subject_of(
-        "hf:warm", json.dumps({"model_type": "gpt2", "n_layer": 1, "n_embd": 12, "vocab_size": 9}), "forward"
-    )
+    for package in ("timm", "torchvision", "scipy.optimize"):  # of backbones and losses
+        import_module(package)
+    hf_outcome("gpt2")
+    hf_outcome("vit")
 
 
 def warm_timm() -> None:
-    from graphs import sources
-
-    sources.find("timm:vit_tiny_patch16_224").subject("forward")
+    timm_outcome("vit_tiny_patch16_224")
 
 
 def hf_outcome(name: str) -> dict[str, Any]:
-    """Built on the meta device from its default config, traced and counted; shortened where that works."""
+    """Built from its default config, traced and counted; whole only where a shorter one does not run."""
     warnings.simplefilter("ignore")
     said: dict[str, Any] = {}
     for depth, config in configs(name):
         text = json.dumps(config, default=str)
         try:
-            parameters = _built_parameters(name, text)
-        except Exception as error:  # nothing a tracer could do
-            said = said or {"outcome": "unbuilt", "reason": _one_line(error)}
-            continue
-        try:
-            return {**_hf_traced(name, text), "parameters_counted": parameters, "depth": depth}
+            return {**_hf_traced(name, text), "depth": depth}
         except GraphError as error:
-            said = {"outcome": "miss", "reason": _one_line(error), "depth": depth}
+            builds = _builds(name, text)
+            if builds or not said:
+                said = {"outcome": "miss" if builds else "unbuilt", "reason": one_line(error), "depth": depth}
+        except Exception as error:  # of the config; nothing a tracer could do
+            said = said or {"outcome": "unbuilt", "reason": one_line(error)}
     return said
 
 
-def _built_parameters(name: str, text: str) -> int:
+def _builds(name: str, text: str) -> bool:
+    """Whether the type belongs to the share that is counted."""
     import torch
 
     from graphs.sources.hf.building import build, config_of, quiet
 
-    with quiet(), torch.device("meta"):
-        return sum(p.numel() for p in set(build(config_of(f"hf:{name}", text)).parameters()))
+    try:
+        with quiet(), torch.device("meta"):
+            build(config_of(f"hf:{name}", text))
+    except Exception:
+        return False
+    return True
 
 
 def _hf_traced(name: str, text: str) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def _hf_traced(name: str, text: str) -> dict[str, Any]:
     return {**traced(subject), "inputs": subject.notes["inputs"]}
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     first = (str(error).strip().splitlines() or [""])[0]
     kind = "" if isinstance(error, GraphError) else f"{type(error).__name__}: "
     return f"{kind}{first}"[:300]
@@ -115,21 +123,14 @@ def _one_line(error: Exception) -> str:
 
 def timm_outcome(name: str) -> dict[str, Any]:
     warnings.simplefilter("ignore")
-    import timm
-    import torch
-
     from graphs import sources
 
-    with torch.device("meta"):
-        try:
-            parameters = sum(p.numel() for p in set(timm.create_model(name).parameters()))
-        except Exception:  # builds with values only; the tracer has its way for these
-            parameters = None
     subject = sources.find(f"timm:{name}").subject("forward")
-    return {**traced(subject), "parameters_counted": parameters}
+    side = subject.symbols["image"].default.value if "image" in subject.symbols else None
+    return {**traced(subject), "side": side}
 
 
-def traced(subject: Any) -> dict[str, Any]:
+def traced(subject: Subject) -> dict[str, Any]:
     """How the sizes came out, and what the graph counts at one point.
 
     Each graph is re-traced at its smallest sizes and elsewhere, as large ones always are, not at every
@@ -138,10 +139,17 @@ def traced(subject: Any) -> dict[str, Any]:
     from graphs.tracing import verify
     from graphs.tracing.accept import default_values, trace_subject
 
+    counted: list[int] = []
+
+    def build() -> nn.Module:
+        module = subject.build()
+        counted.append(sum(parameter.numel() for parameter in set(module.parameters())))
+        return module
+
     verify.LARGE = 0
     sizes = default_values(subject.symbols, {})
     fixed = {"image": int(sizes["image"])} if "image" in subject.symbols else None
-    graph = trace_subject(subject, fixed=fixed)
+    graph = trace_subject(replace(subject, build=build), fixed=fixed)
     roads = {s.name: s.how for s in graph.symbols if s.name in LENGTHS}
     worst = next((how for how in ("fixed", "solved", "symbolic") if how in roads.values()), "fixed")
     said = {
@@ -149,11 +157,46 @@ def traced(subject: Any) -> dict[str, Any]:
         "roads": roads,
         "nodes": len(graph.nodes),
         "parameters": graph.parameters,
+        "parameters_counted": counted[0],
         "unknown": sorted({op for op, _ in graph.unknown_ops()}),
         **multiply_adds(graph),
+        **flops(subject, graph),
     }
     why = [str(v) for k, v in graph.provenance.items() if "not symbolic because" in k or "fixed because" in k]
+    why = why if roads else ["called with one image, whose grid of patches is data"]
     return {**said, "reason": why[0][:300]} if worst == "fixed" and why else said
+
+
+def flops(subject: Subject, graph: OperatorGraph) -> dict[str, float]:
+    """FLOP of the graph and by torch's counter at one point; nothing where the counter cannot run.
+
+    How many experts get a token depends on data. With gradients on, loops that a trace keeps whole are loops.
+    """
+    from torch import enable_grad
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from graphs.layers import materialise
+    from graphs.tracing.accept import default_values
+    from graphs.tracing.symbolic import default_dtype
+    from graphs.tracing.torch_private import fake_mode, tracing_context
+
+    names = {s.name: s for s in graph.symbols}
+    if "active_experts" in names:
+        return {}
+    sizes = default_values(names, {n: at for n, at in POINT.items() if n in names and names[n].how != "fixed"})
+    whole = {name: int(value) for name, value in sizes.items()}
+    try:
+        with default_dtype(subject.dtype), subject.around(), tracing_context(fake_mode()[0]), enable_grad():
+            module = subject.build().eval()
+            args, kwargs = materialise(subject.example, whole, subject.dtype)
+            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+                module(*args, **kwargs)
+    except Exception:  # a model may have any reason not to run there
+        return {}
+    at = Environment(sizes)
+    here = sum(float(at(work_of(node.operator).flop)) for node in graph.nodes)
+    return {"flop": here, "flop_counted": float(counter.get_total_flops())}
 
 
 def multiply_adds(graph: OperatorGraph) -> dict[str, float]:

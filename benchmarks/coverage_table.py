@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 TITLES = {"hf": "types of transformers' AutoModel", "timm": "models of timm's transformer-like families"}
+DEPTH = {
+    "hf": "Each type is built from its default config, with every stack cut to the shortest depth that has "
+    "all its kinds of layers, two at least: further layers of a kind trace alike. ",
+    "timm": "",
+}
 OPEN = ("symbolic", "solved")
 Row = Mapping[str, Any]
 
@@ -20,7 +25,7 @@ def document(library: str, rows: list[Row], names: int, measurements: Path | Non
     parts = [
         f"# Coverage: {TITLES[library]}\n",
         f"Written by `python -m benchmarks.coverage {library}`; do not edit.\n",
-        _summary(rows, built, names),
+        _summary(library, rows, built, names),
         "\n".join(_checks(built)),
         *_published(rows, measurements),
         *_table("Traced with a size held fixed", [r for r in built if r["outcome"] == "fixed"]),
@@ -33,11 +38,12 @@ def document(library: str, rows: list[Row], names: int, measurements: Path | Non
     return "\n".join(parts) + "\n"
 
 
-def _summary(rows: list[Row], built: list[Row], names: int) -> str:
+def _summary(library: str, rows: list[Row], built: list[Row], names: int) -> str:
     counts = Counter(row["outcome"] for row in built)
     good = sum(counts[how] for how in OPEN)
     share = 100 * good / max(1, len(built))
     asked = f"Asked so far: {len(rows)} of {names}, in an order drawn by lot. " if len(rows) < names else ""
+    asked = DEPTH[library] + asked
     return (
         f"{asked}{len(built)} of {len(rows)} build; of these **{good} ({share:.1f} %)** trace with batch and "
         f"every length open: {counts['symbolic']} symbolic, {counts['solved']} solved. {counts['fixed']} "
@@ -55,6 +61,7 @@ def _checks(built: list[Row]) -> Iterator[str]:
         for row in counted
         if row not in exact
     )
+    yield from _flops([row for row in traced if "flop" in row])
     unknown = Counter(op for row in traced for op in row["unknown"])
     known = sum(not row["unknown"] for row in traced)
     yield f"- {known} of {len(traced)} have a work rule for every operator"
@@ -62,12 +69,29 @@ def _checks(built: list[Row]) -> Iterator[str]:
     yield ""
 
 
+def _flops(rows: list[Row]) -> Iterator[str]:
+    """FLOP beside torch's counter; it knows products and convolutions only."""
+    if not rows:
+        return
+    equal = [row for row in rows if abs(row["flop"] - row["flop_counted"]) <= 1e-9 * row["flop_counted"]]
+    yield (
+        f"- FLOP equal torch's counter (math attention, meta device) for {len(equal)} of the {len(rows)} "
+        "that run there"
+    )
+    yield from (
+        f"  - {row['name']}: {row['flop']:.6g} here, {row['flop_counted']:.6g} by the counter"
+        for row in rows
+        if row not in equal
+    )
+
+
 def _published(rows: list[Row], measurements: Path | None) -> Iterator[str]:
     """Multiply-adds beside the published table, in whichever of its two conventions is nearer."""
     if measurements is None:
         return
     published = dict(_multiply_adds(measurements))
-    pairs = [(row, published[row["name"]]) for row in rows if row["name"] in published and "macs" in row]
+    asked = [row for row in rows if row["name"] in published and "macs" in row]
+    pairs = [(row, published[row["name"]]) for row in asked if published[row["name"]][0] == row["side"]]
     lines, near = [], 0
     for row, (side, macs) in pairs:
         ways = {"with attention": row["macs"], "without": row["macs_without_attention"]}

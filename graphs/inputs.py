@@ -14,7 +14,8 @@ class Input:
     """One tensor argument; a text in `shape` is a size symbol or arithmetic over symbols.
 
     `dtype` is a torch name such as "int64", or "model" for the model's own dtype. Integers of a real run are
-    drawn from [low, high).
+    drawn from [low, high). `values`, nested as the shape, are known while tracing: a model may make counts of
+    them, as of the grid of patches of an image.
     """
 
     shape: tuple[Size, ...]
@@ -22,6 +23,7 @@ class Input:
     role: Literal["input", "kv"] = "input"
     low: int = 0
     high: int | None = None
+    values: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,16 @@ def _map(value: Any, leaf: Callable[[Input | SymbolValue], Any]) -> Any:
     if isinstance(value, Mapping):
         return {name: _map(item, leaf) for name, item in value.items()}
     return value
+
+
+def known(values: tuple[Any, ...]) -> Input:
+    """Whole numbers that a trace knows."""
+    shape: list[int] = []
+    inner: Any = values
+    while isinstance(inner, tuple):
+        shape.append(len(inner))
+        inner = inner[0]
+    return Input(tuple(shape), "int64", values=values)
 
 
 def token_ids(batch: Size, length: Size, vocab: int) -> Input:

@@ -315,6 +315,8 @@ def materialise(
             return sizes.get(value.name)
         shape = [_whole(size, sizes) for size in value.shape]
         kind = dtype if value.dtype == "model" else getattr(torch, value.dtype)
+        if value.values is not None:
+            return torch.tensor(value.values, dtype=kind, device=device)
         if kind.is_floating_point:
             return torch.randn(shape, generator=generator, dtype=kind, device=device)
         high = 2 if value.high is None else value.high

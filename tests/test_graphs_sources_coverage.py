@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from benchmarks.coverage import chosen, outcome_of
+from benchmarks.coverage import chosen, outcome_of, read
 from benchmarks.coverage_models import LIBRARIES, shortened
 from benchmarks.coverage_table import OPEN, document
 
 pytestmark = pytest.mark.needs_torch
-SAMPLE = 12
+STATE = Path(__file__).parents[1] / "docs" / "coverage-hf.jsonl"
+SAMPLE, CHEAP_S = 60, 3.0
+# where one kernel runs what torch runs as products of every step, or as a product of the right kind alone
+COUNTED_OTHERWISE: frozenset[str] = frozenset()
 
 
 @pytest.mark.slow
 def test_nine_in_ten_of_a_sample_of_stock_types_trace_with_every_length_open() -> None:
-    """The first of the order the published run draws; docs/coverage-hf.md tells how far that run has come."""
+    """Drawn among the types that took little processor time in the run of docs/coverage-hf.md, misses too."""
     pytest.importorskip("transformers")
     library = LIBRARIES["hf"]
+    cheap = sorted(name for name, row in read(STATE).items() if row["seconds"] <= CHEAP_S)
     library.prepare()
-    rows = [outcome_of(library.outcome, name, 60) for name in chosen(library.names(), SAMPLE, seed=0)]
+    rows = [outcome_of(library.outcome, name, 60) for name in chosen(cheap, SAMPLE, seed=0)]
     built = [row for row in rows if row["outcome"] != "unbuilt"]
     missed = [f"{row['name']}: {row.get('reason')}" for row in built if row["outcome"] not in OPEN]
-    assert len(built) >= 0.75 * SAMPLE
+    assert len(built) >= 0.9 * SAMPLE
     assert len(missed) <= 0.1 * len(built), missed
     counted = [row for row in built if "parameters" in row]
     assert [row["name"] for row in counted if row["parameters"] != row["parameters_counted"]] == []
+    both = [row for row in counted if "flop" in row]
+    assert len(both) >= 0.5 * SAMPLE
+    unlike = {row["name"] for row in both if row["flop"] != pytest.approx(row["flop_counted"], rel=1e-9)}
+    assert unlike <= COUNTED_OTHERWISE
 
 
 def test_a_stack_is_cut_to_the_depth_that_has_all_its_kinds_of_layers() -> None:

@@ -18,6 +18,7 @@ import torch
 
 from graphs.errors import GraphError
 from graphs.expressions import Expr, number, product
+from graphs.tracing.loops import replacements
 from graphs.tracing.recorder import Recorder
 from graphs.tracing.torch_private import dispatched
 from graphs.work import Canonical, Operand
@@ -74,6 +75,8 @@ def composites(recorder: Recorder) -> Iterator[None]:
         stack.enter_context(dispatched("scaled_dot_product_attention", attention))
         stack.enter_context(dispatched("rms_norm", rms_norm))
         stack.enter_context(dispatched("dropout", dropout))
+        for operator, whole in replacements():
+            stack.enter_context(dispatched(operator, whole))
         yield
 
 

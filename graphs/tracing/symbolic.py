@@ -95,7 +95,7 @@ def draw(
     reader = SizeReader(names)
     expected = {name: reader.size(sizes[name]) for name in EXPECTED if name in sizes}
     recorder = Recorder(reader, mode, budget_s, subject.rules, expected)
-    with _default_dtype(subject.dtype), subject.around(), tracing_context(mode):
+    with default_dtype(subject.dtype), subject.around(), tracing_context(mode):
         module = _built(subject, mode)
         leaves: list[tuple[torch.Tensor, str]] = []
         args, kwargs = subject.example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, leaves))
@@ -155,7 +155,7 @@ def first_that_runs(subject: Subject, examples: Sequence[Example], sizes: Mappin
         return examples[0]
     mode, _ = fake_mode()
     first: GraphError | None = None
-    with _default_dtype(subject.dtype), subject.around(), tracing_context(mode):
+    with default_dtype(subject.dtype), subject.around(), tracing_context(mode):
         module = _built(subject, mode).eval()
         for example in examples:
             _, kwargs = example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, []))
@@ -188,7 +188,8 @@ def _prepared(
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Tensors made in the block are of this dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -257,7 +258,8 @@ def _leaf(
         return sizes[leaf.name]
     shape = [size if isinstance(size, int) else _size(as_expr(size), sizes) for size in leaf.shape]
     kind = dtype if leaf.dtype == "model" else getattr(torch, leaf.dtype)
-    tensor = torch.empty(shape, dtype=kind)
+    known = leaf.values is not None
+    tensor = torch.tensor(leaf.values, dtype=kind) if known else torch.empty(shape, dtype=kind)
     leaves.append((tensor, leaf.role))
     return tensor
 

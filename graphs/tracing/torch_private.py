@@ -13,6 +13,7 @@ from torch import nn
 from torch._C import DispatchKey
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -42,6 +43,7 @@ __all__ = [
     "with_real_tensors",
     "without_weights",
 ]
+_FOLLOWED = 4096  # elements
 NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode)
 
 
@@ -136,8 +138,10 @@ def running_backward() -> tuple[int, torch.Tensor | None] | None:
 def tracing_context(mode: FakeTensorMode) -> Iterator[None]:
     """Fake tensors, the python dispatcher (without it some models freeze a size silently), no fast path.
 
-    The CPU convolution back-ends are off: choosing one would guard sizes such as batch >= 16.
+    The CPU convolution back-ends are off: choosing one would guard sizes such as batch >= 16. What small
+    tensors hold is followed where it is known, so that a grid of patches can decide counts.
     """
+    followed, fake_tensor.CONSTANT_NUMEL_LIMIT = fake_tensor.CONSTANT_NUMEL_LIMIT, _FOLLOWED
     fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
     (nnpack,) = torch.backends.nnpack.set_flags(False)
     torch.backends.mha.set_fastpath_enabled(False)
@@ -149,6 +153,7 @@ def tracing_context(mode: FakeTensorMode) -> Iterator[None]:
             yield
     finally:
         logger.disabled = silent
+        fake_tensor.CONSTANT_NUMEL_LIMIT = followed
         torch.backends.mha.set_fastpath_enabled(fast_path)
         torch._C._set_mkldnn_enabled(onednn)
         torch.backends.nnpack.set_flags(nnpack)
@@ -156,8 +161,9 @@ def tracing_context(mode: FakeTensorMode) -> Iterator[None]:
 
 @contextmanager
 def dispatched(operator: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Calls of `aten::operator` on the CPU go to `function`, inside the python dispatcher."""
-    overload = getattr(torch.ops.aten, operator).default
+    """Calls of an aten operator (`name` or `name.overload`) on the CPU go to `function`."""
+    packet, _, name = operator.partition(".")
+    overload = getattr(getattr(torch.ops.aten, packet), name or "default")
     keys = (DispatchKey.AutogradCPU, DispatchKey.CPU)
     before = {key: overload.py_kernels.pop(key, None) for key in keys}
     overload.py_kernels.update(dict.fromkeys(keys, function))

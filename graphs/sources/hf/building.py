@@ -19,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from graphs.errors import GraphError
 from graphs.sources.hf.inputs import parts
+from graphs.sources.hf.kernels import kept_whole
 
 
 def config_of(spec: str, text: str) -> Any:
@@ -95,7 +96,7 @@ def quiet() -> Iterator[None]:
     transformers.logging.set_verbosity_error()
     os.environ[key] = "1"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), kept_whole():
             warnings.simplefilter("ignore")
             yield
     finally:

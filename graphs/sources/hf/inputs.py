@@ -16,6 +16,7 @@ from typing import Any
 from graphs.expressions import number, parse
 from graphs.inputs import Input, Size
 from graphs.ir import SizeSymbol
+from graphs.sources.hf import patches
 
 _TEXT = (
     "input_ids",
@@ -35,6 +36,7 @@ class Facts:
 
     config: Any
     encoder_decoder: bool
+    packed: bool = False  # images come as rows of patches, beside the grid they lie on
 
     def first(self, *names: str, default: Any = None) -> Any:
         """The first of these fields that the config or a part of it has."""
@@ -70,6 +72,15 @@ class Facts:
         return int(self.first("num_channels", "in_channels", "in_chans", "image_num_channels", default=3))
 
 
+def facts_of(model_class: Any, config: Any) -> Facts:
+    """What the config says, and whether the forward wants patches or images."""
+    return Facts(
+        config=config,
+        encoder_decoder=bool(config.is_encoder_decoder),
+        packed=patches.takes_patches(model_class),
+    )
+
+
 def parts(config: Any) -> Iterator[Any]:
     """Every config within a config, nearest first."""
     inner = [v for v in vars(config).values() if hasattr(v, "model_type") and hasattr(v, "to_dict")]
@@ -83,6 +94,8 @@ def _ids(length: Size) -> Any:
 
 
 def _images(f: Facts) -> list[Input]:
+    if f.packed:
+        return patches.patches(f)
     height, width = f.image
     sides: tuple[Size, Size] = ("image", "image") if height == width else (height, width)
     frames = f.first("num_frames", "frames_per_clip", "max_num_frames", default=None)
@@ -139,6 +152,8 @@ def _series_features(f: Facts) -> list[Input]:
 
 
 def _latent(f: Facts) -> list[Input]:
+    if f.packed:
+        return patches.patches(f)
     width = f.first("hidden_size", "latent_dim", "codebook_dim", default=64)
     return [Input(("batch", width, "frames"), "model"), Input(("batch", "frames", width), "model")]
 
@@ -146,7 +161,7 @@ def _latent(f: Facts) -> list[Input]:
 # argument -> the shapes it may have, likeliest first
 TABLE: dict[str, Any] = {
     "input_ids": lambda f: [*_ids("source" if f.encoder_decoder else "seq")(f), *_codes(f)],
-    "decoder_input_ids": lambda f: [*_ids("seq")(f), *_codes(f)],
+    "decoder_input_ids": lambda f: [*_ids("seq")(f), *_codes(f, "num_channels")],
     "qformer_input_ids": _ids("seq"),
     "classes_input_ids": _ids("seq"),
     "classes_attention_mask": lambda f: [Input(("batch", "seq"), "int64", low=1, high=2)],
@@ -155,6 +170,11 @@ TABLE: dict[str, Any] = {
     "tasks_attention_mask": lambda f: [Input(("batch", "seq"), "int64", low=1, high=2)],
     "task_inputs": lambda f: [Input(("batch", f.first("task_seq_len", default=77)), "int64", high=100)],
     "pixel_values": _images,
+    "grid_thw": patches.grids,
+    "image_grid_thw": patches.merged_grids,
+    "merge_sizes": patches.merges,
+    "spatial_shapes": patches.flat_grids,
+    "pixel_attention_mask": patches.masks,
     "prompt_pixel_values": _images,
     "prompt_masks": _images,
     "pixel_values_videos": _films,
@@ -199,24 +219,25 @@ MEANINGS = {
 }
 
 
-def _codes(f: Facts) -> list[Input]:
+def _codes(f: Facts, *names: str) -> list[Input]:
     """Token ids of several codebooks at once, for models that have codebooks."""
-    books = f.first("num_codebooks", "num_quantizers", "channels")
+    books = f.first("num_codebooks", "num_quantizers", "channels", *names)
     shapes: list[tuple[Size, ...]] = [("batch", "seq", books), ("batch", books, "seq")]
     return [Input(shape, "int64", high=f.vocabulary) for shape in shapes if isinstance(books, int)]
 
 
 def calls(model_class: Any, config: Any) -> Iterator[dict[str, Input]]:
     """Calls of the forward worth trying, fullest and likeliest first."""
-    known = inspect.signature(model_class.forward).parameters
-    facts = Facts(config=config, encoder_decoder=bool(config.is_encoder_decoder))
+    taken = inspect.signature(model_class.forward).parameters
+    facts = facts_of(model_class, config)
+    windows = patches.windows(model_class, facts)
     tried = 0
-    for names in _argument_sets(model_class, known, facts):
+    for names in _argument_sets(model_class, taken, facts):
         for shapes in product(*(TABLE[name](facts) for name in names)):
             tried += 1
             if tried > MOST:
                 return
-            yield dict(zip(names, shapes, strict=True))
+            yield {**dict(zip(names, shapes, strict=True)), **windows}
 
 
 def _argument_sets(model_class: Any, known: Mapping[str, Any], facts: Facts) -> Iterator[tuple[str, ...]]:
@@ -237,6 +258,8 @@ def _argument_sets(model_class: Any, known: Mapping[str, Any], facts: Facts) -> 
     others = [name for name in kinds if name in known and name not in needed]
     others += [other for name in others for other in _WITH.get(name, ()) if other in known]
     sets = [(*needed, *others), (*needed, *others[:1]), tuple(needed)]
+    if "decoder_input_ids" in known and "decoder_input_ids" not in needed:
+        sets.append((*needed, "decoder_input_ids"))
     for names in dict.fromkeys(sets):
         if all(name in TABLE for name in names):
             yield names

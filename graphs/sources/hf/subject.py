@@ -12,7 +12,7 @@ from graphs.ir import SizeSymbol
 from graphs.losses import CROSS_ENTROPY, SUM
 from graphs.sources.hf.building import build, config_of, dtype_of, model_class, quiet
 from graphs.sources.hf.caching import cache_argument, first_tokens, next_tokens
-from graphs.sources.hf.inputs import Facts, calls, expected_experts, size_symbols
+from graphs.sources.hf.inputs import Facts, calls, expected_experts, facts_of, size_symbols
 from graphs.tracing.accept import default_values
 from graphs.tracing.symbolic import Prepare, Subject, first_that_runs, used_symbols
 
@@ -26,7 +26,7 @@ def subject_of(spec: str, text: str, phase: str) -> Subject:
     """The model of a config.json in one phase."""
     config = config_of(spec, text)
     found = model_class(config)
-    facts = Facts(config=config, encoder_decoder=bool(config.is_encoder_decoder))
+    facts = facts_of(found, config)
     caches = cache_argument(found) is not None
     if phase not in ("forward", "train") and not (phase in CACHED and caches):
         raise GraphError(f"{spec} has no phase {phase!r}; it has {_phases(caches)}")
