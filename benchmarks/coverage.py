@@ -22,6 +22,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="so many names, drawn with --seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0, help="processor time a model may take")
+    parser.add_argument("--flop", action="store_true", help="ask torch's FLOP counter, too")
     parser.add_argument("--measurements", type=Path, help="published multiply-adds of timm models")
     asked = parser.parse_args()
     state = asked.state or Path("docs") / f"coverage-{asked.library}.jsonl"
@@ -54,9 +56,10 @@ def main() -> None:
         else [name for name in names if name not in known or known[name]["outcome"] == asked.again]
     )
     library.prepare()
+    outcome = partial(library.outcome, flop=asked.flop)
     gc.freeze()  # what is imported is never looked through again, in no child
     for place, name in enumerate(wanted):
-        known[name] = outcome_of(library.outcome, name, asked.seconds)
+        known[name] = outcome_of(outcome, name, asked.seconds)
         with state.open("a") as file:
             file.write(json.dumps(known[name]) + "\n")
         print(f"{place + 1}/{len(wanted)} {told(known[name])}", file=sys.stderr)

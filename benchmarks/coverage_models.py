@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graphs.errors import GraphError
 from graphs.expressions import Environment
@@ -36,13 +36,19 @@ TIMM_FAMILIES = (
 PER_FAMILY = 5
 
 
+class Outcome(Protocol):
+    """What becomes of a model; with `flop` torch's counter is asked, too, which takes one more run."""
+
+    def __call__(self, name: str, *, flop: bool = False) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """Names, what to import before the first, and the outcome of one."""
 
     names: Callable[[], list[str]]
     prepare: Callable[[], None]
-    outcome: Callable[[str], dict[str, Any]]
+    outcome: Outcome
 
 
 def hf_names() -> list[str]:
@@ -77,14 +83,14 @@ def warm_timm() -> None:
     timm_outcome("vit_tiny_patch16_224")
 
 
-def hf_outcome(name: str) -> dict[str, Any]:
+def hf_outcome(name: str, *, flop: bool = False) -> dict[str, Any]:
     """Built from its default config, traced and counted; whole only where a shorter one does not run."""
     warnings.simplefilter("ignore")
     said: dict[str, Any] = {}
     for depth, config in configs(name):
         text = json.dumps(config, default=str)
         try:
-            return {**_hf_traced(name, text), "depth": depth}
+            return {**_hf_traced(name, text, flop), "depth": depth}
         except GraphError as error:
             builds = _builds(name, text)
             if builds or not said:
@@ -108,11 +114,11 @@ def _builds(name: str, text: str) -> bool:
     return True
 
 
-def _hf_traced(name: str, text: str) -> dict[str, Any]:
+def _hf_traced(name: str, text: str, flop: bool) -> dict[str, Any]:
     from graphs.sources.hf.subject import subject_of
 
     subject = subject_of(f"hf:{name}", text, "forward")
-    return {**traced(subject), "inputs": subject.notes["inputs"]}
+    return {**traced(subject, flop), "inputs": subject.notes["inputs"]}
 
 
 def one_line(error: Exception) -> str:
@@ -121,16 +127,16 @@ def one_line(error: Exception) -> str:
     return f"{kind}{first}"[:300]
 
 
-def timm_outcome(name: str) -> dict[str, Any]:
+def timm_outcome(name: str, *, flop: bool = False) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     from graphs import sources
 
     subject = sources.find(f"timm:{name}").subject("forward")
     side = subject.symbols["image"].default.value if "image" in subject.symbols else None
-    return {**traced(subject), "side": side}
+    return {**traced(subject, flop), "side": side}
 
 
-def traced(subject: Subject) -> dict[str, Any]:
+def traced(subject: Subject, flop: bool) -> dict[str, Any]:
     """How the sizes came out, and what the graph counts at one point.
 
     Each graph is re-traced at its smallest sizes and elsewhere, as large ones always are, not at every
@@ -160,7 +166,7 @@ def traced(subject: Subject) -> dict[str, Any]:
         "parameters_counted": counted[0],
         "unknown": sorted({op for op, _ in graph.unknown_ops()}),
         **multiply_adds(graph),
-        **flops(subject, graph),
+        **(flops(subject, graph) if flop else {}),
     }
     why = [str(v) for k, v in graph.provenance.items() if "not symbolic because" in k or "fixed because" in k]
     why = why if roads else ["called with one image, whose grid of patches is data"]
@@ -184,7 +190,8 @@ def flops(subject: Subject, graph: OperatorGraph) -> dict[str, float]:
     names = {s.name: s for s in graph.symbols}
     if "active_experts" in names:
         return {}
-    sizes = default_values(names, {n: at for n, at in POINT.items() if n in names and names[n].how != "fixed"})
+    point = {n: at for n, at in POINT.items() if n in names and names[n].how != "fixed"}
+    sizes = default_values(names, point)
     whole = {name: int(value) for name, value in sizes.items()}
     try:
         with default_dtype(subject.dtype), subject.around(), tracing_context(fake_mode()[0]), enable_grad():

@@ -30,6 +30,7 @@ from graphs.tracing.torch_private import (
     new_symbol,
     tracing_context,
     with_real_tensors,
+    without_initial_values,
     without_weights,
 )
 from graphs.work.custom import CustomRule
@@ -203,7 +204,8 @@ def _built(subject: Subject, mode: FakeTensorMode) -> nn.Module:
     parameters on the meta device, so that no model is too large."""
     with _explained(None):
         try:
-            module = subject.build()
+            with without_initial_values():
+                module = subject.build()
         except NEEDS_DATA:
             with with_real_tensors(), without_weights():
                 module = subject.build()

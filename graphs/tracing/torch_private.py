@@ -41,6 +41,7 @@ __all__ = [
     "tracing_context",
     "unflattened",
     "with_real_tensors",
+    "without_initial_values",
     "without_weights",
 ]
 _FOLLOWED = 4096  # elements
@@ -78,6 +79,20 @@ def without_weights() -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+@contextmanager
+def without_initial_values() -> Iterator[None]:
+    """Modules built in the block leave their weights as they are: fake ones hold nothing."""
+    names = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
+    before = {name: getattr(nn.init, name) for name in names}
+    for name in names:
+        setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(nn.init, name, function)
 
 
 def unflattened(leaves: list[Any], spec: Any) -> Any:

@@ -63,12 +63,12 @@ def recurrence_work(operator: Operator) -> Work:
 
 
 def recurrence_backward_work(operator: Operator) -> Work:
-    """Gradients of states and of the weight are a product of the forward's size each."""
-    forward = recurrence_work(operator)
+    """The weight's gradient is a product of the forward's size, that of the states one step less."""
+    forward, steps, hidden = recurrence_work(operator), operator.dim("steps"), operator.dim("hidden")
     return Work(
         shape="gemm",
-        dims={**forward.dims, "k": 2 * forward.dims["k"]},
-        flop=2 * forward.flop,
+        dims={**forward.dims, "k": (2 * steps - 1) * hidden},
+        flop=2 * (2 * steps - 1) * operator.dim("batch") * operator.dim("gates") * hidden,
         vector_flop=2 * forward.vector_flop,
         **_moved(operator),
     )
