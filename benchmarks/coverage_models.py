@@ -225,8 +225,9 @@ def configs(name: str) -> list[tuple[str, dict[str, Any]]]:
     kind = MODEL_MAPPING_NAMES[name]
     whole = CONFIG_MAPPING[name]().to_dict()
     whole["architectures"] = [kind if isinstance(kind, str) else kind[0]]
-    short = shortened(whole)
-    return [("whole", whole)] if short == whole else [("short", short), ("whole", whole)]
+    named = {"model_type": name, "architectures": whole["architectures"]}
+    tries = (("short", shortened(whole)), ("short", {**named, **depths_alone(whole)}), ("whole", whole))
+    return [(depth, config) for depth, config in tries if depth == "whole" or shortened(whole) != whole]
 
 
 def shortened(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,13 +236,34 @@ def shortened(config: Mapping[str, Any]) -> dict[str, Any]:
         key: shortened(value) if isinstance(value, Mapping) and "model_type" in value else value
         for key, value in config.items()
     }
+    depths, lists = _stacks(config)
+    enough = _enough(lists)
+    short |= {key: min(value, enough) for key, value in depths.items()}
+    return short | {key: value[:enough] for key, value in lists.items()}
+
+
+def depths_alone(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same depths and nothing else, for types that derive other fields from them."""
+    depths, lists = _stacks(config)
+    enough = _enough(lists)
+    found: dict[str, Any] = {key: min(value, enough) for key, value in depths.items()}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and "model_type" in value and (inner := depths_alone(value)):
+            found[key] = {"model_type": value["model_type"], **inner}
+    return found
+
+
+def _stacks(config: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, list[Any]]]:
+    """Depths above two, and lists with an entry for every layer."""
     depths = {key: value for key in DEPTHS if isinstance(value := config.get(key), int) and value > 2}
     lists = {
         k: v for k, v in config.items() if isinstance(v, list) and len(v) in depths.values() and len(v) > 4
     }
-    enough = max([2, *(max(map(v.index, v)) + 1 for v in lists.values())])
-    short |= {key: min(value, enough) for key, value in depths.items()}
-    return short | {key: value[:enough] for key, value in lists.items()}
+    return depths, lists
+
+
+def _enough(lists: Mapping[str, list[Any]]) -> int:
+    return max([2, *(max(map(v.index, v)) + 1 for v in lists.values())])
 
 
 LIBRARIES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.coverage import chosen, outcome_of, read
-from benchmarks.coverage_models import LIBRARIES, shortened
+from benchmarks.coverage_models import LIBRARIES, depths_alone, shortened
 from benchmarks.coverage_table import OPEN, document
 
 pytestmark = pytest.mark.needs_torch
@@ -49,6 +49,8 @@ def test_a_stack_is_cut_to_the_depth_that_has_all_its_kinds_of_layers() -> None:
     }
     short = {"num_hidden_layers": 3, "kinds": ["a", "a", "b"], "hidden_size": 12}
     assert shortened(config) == {**short, "text_config": {"model_type": "x", "n_layer": 2}}
+    alone = {"num_hidden_layers": 3, "text_config": {"model_type": "x", "n_layer": 2}}
+    assert depths_alone(config) == alone
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_a_prefix_of_the_whole_order() -> None:

@@ -134,9 +134,10 @@ def _symbolic(subject: Subject, free: list[str], given: dict[str, int]) -> Opera
             raise
         return accepted(subject, nearer, given)
     shut_out = {name for guard in graph.guards if not _holds(guard, defaults) for name in guard.symbols}
-    if not shut_out:
+    at = {name: nearer[name] if name in shut_out else hint for name, hint in hints.items()}
+    if at == hints:
         return graph
-    moved = accepted(subject, {n: nearer[n] if n in shut_out else hint for n, hint in hints.items()}, given)
+    moved = accepted(subject, at, given)
     return moved if all(_holds(guard, defaults) for guard in moved.guards) else graph
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp.decompositions import lstm_impl
 from torch.library import define, register_autograd, register_fake
+
+from graphs.tracing.torch_private import lstm_impl
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -38,7 +39,7 @@ define(
 )
 
 
-@register_fake("hwsim::recurrence")
+@register_fake("hwsim::recurrence")  # type: ignore[untyped-decorator]
 def _recurrence(
     gates: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor, cell: Tensor | None, kind: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,7 +48,7 @@ def _recurrence(
     return out, torch.empty_like(state), gates.new_empty(0) if cell is None else torch.empty_like(cell)
 
 
-@register_fake("hwsim::recurrence_backward")
+@register_fake("hwsim::recurrence_backward")  # type: ignore[untyped-decorator]
 def _recurrence_backward(
     gradient: Tensor, gates: Tensor, weight: Tensor, out: Tensor, kind: str
 ) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ def _derived(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Any, ...]:
 register_autograd("hwsim::recurrence", _derived, setup_context=_keep)
 
 
-@register_fake("hwsim::selective_scan")
+@register_fake("hwsim::selective_scan")  # type: ignore[untyped-decorator]
 def _selective_scan(
     x: Tensor,
     dt: Tensor,
@@ -84,7 +85,7 @@ def _selective_scan(
     return torch.empty_like(x), x.new_empty(x.shape[0], x.shape[1], a.shape[-1])
 
 
-@register_fake("hwsim::delta_rule")
+@register_fake("hwsim::delta_rule")  # type: ignore[untyped-decorator]
 def _delta_rule(
     query: Tensor,
     key: Tensor,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._C import DispatchKey
+from torch._decomp.decompositions import lstm_impl
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch._subclasses import fake_tensor
@@ -33,6 +34,7 @@ __all__ = [
     "fake_mode",
     "faked",
     "is_fake",
+    "lstm_impl",
     "mapped_tensors",
     "new_symbol",
     "next_sequence",

@@ -6,7 +6,7 @@ That steps wait for each other is priced only as the depth of one product; what 
 from __future__ import annotations
 
 from graphs.expressions import Expr, ceil, number
-from graphs.ir import Operator
+from graphs.ir import Operator, TensorSpec
 from graphs.work.work import Call, Canonical, Work
 
 # per hidden element and step: vector FLOP beyond the sums of the gates, and special-function results
@@ -37,12 +37,9 @@ def _delta_rule(call: Call) -> Canonical:
     return Canonical("delta_rule", dims)
 
 
-def _moved(operator: Operator) -> dict[str, tuple[Expr, ...]]:
+def _elements(specs: tuple[TensorSpec, ...]) -> tuple[Expr, ...]:
     """Every operand once."""
-    return {
-        "reads": tuple(spec.elements for spec in operator.inputs),
-        "writes": tuple(spec.elements for spec in operator.outputs),
-    }
+    return tuple(spec.elements for spec in specs)
 
 
 def recurrence_work(operator: Operator) -> Work:
@@ -58,7 +55,8 @@ def recurrence_work(operator: Operator) -> Work:
         flop=2 * steps * batch * gates * hidden,
         vector_flop=steps * batch * (2 * gates + vector * hidden),
         special_op=steps * batch * special * hidden,
-        **_moved(operator),
+        reads=_elements(operator.inputs),
+        writes=_elements(operator.outputs),
     )
 
 
@@ -70,7 +68,8 @@ def recurrence_backward_work(operator: Operator) -> Work:
         dims={**forward.dims, "k": (2 * steps - 1) * hidden},
         flop=2 * (2 * steps - 1) * operator.dim("batch") * operator.dim("gates") * hidden,
         vector_flop=2 * forward.vector_flop,
-        **_moved(operator),
+        reads=_elements(operator.inputs),
+        writes=_elements(operator.outputs),
     )
 
 
@@ -84,7 +83,8 @@ def selective_scan_work(operator: Operator) -> Work:
     return Work(
         vector_flop=channels * (7 * states + 5),
         special_op=channels * (states + 2),
-        **_moved(operator),
+        reads=_elements(operator.inputs),
+        writes=_elements(operator.outputs),
     )
 
 
@@ -105,7 +105,8 @@ def delta_rule_work(operator: Operator) -> Work:
         flop=flop,
         vector_flop=chunks * c * (4 * c + 4 * k + 2 * v),
         special_op=chunks * c * c,
-        **_moved(operator),
+        reads=_elements(operator.inputs),
+        writes=_elements(operator.outputs),
     )
 
 
