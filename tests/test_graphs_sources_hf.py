@@ -213,3 +213,16 @@ def test_a_model_without_a_cache_has_one_phase(tmp_path: Path) -> None:
     vit = {"model_type": "vit", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     with pytest.raises(GraphError, match=r"has no phase 'decode'; it has forward and train"):
         traced(tmp_path, vit, "decode")
+
+
+def test_a_vision_tower_is_called_with_the_grid_of_one_image(tmp_path: Path) -> None:
+    """14 x 14 patches of 16 in an image of 224; windows are those that the model's own function names."""
+    tower = {
+        "model_type": "qwen3_vl_vision", "architectures": ["Qwen3VLVisionModel"], "depth": 1,
+        "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 48, "patch_size": 16,
+        "num_position_embeddings": 196, "deepstack_visual_indexes": [],
+    }  # fmt: skip
+    graph = traced(tmp_path, tower)
+    (attention,) = [node.operator for node in graph.nodes if node.operator.kind == "attention"]
+    assert (attention.dim("q_len").value, attention.dim("kv_len").value) == (196, 196)
+    assert graph.symbols == ()

@@ -39,6 +39,7 @@ from graphs.tracing.torch_private import (
     next_sequence,
     running_backward,
     storage_key,
+    twin,
     with_real_tensors,
 )
 from graphs.work import Call, Canonical, Operand, aten_rule, is_free
@@ -168,8 +169,7 @@ class Recorder(TorchDispatchMode):
     def _twin(self, constant: torch.Tensor) -> torch.Tensor:
         """The fake tensor that stands for a tensor with data, which the module holds on to."""
         if id(constant) not in self._twins:
-            with with_real_tensors():
-                made = self._mode.from_tensor(constant, static_shapes=True)
+            made = twin(self._mode, constant)
             self._twins[id(constant)] = (constant, made)
             self._storage(made, BUFFER)
         return self._twins[id(constant)][1]

@@ -41,6 +41,7 @@ __all__ = [
     "running_backward",
     "storage_key",
     "tracing_context",
+    "twin",
     "unflattened",
     "with_real_tensors",
     "without_initial_values",
@@ -59,6 +60,15 @@ def fake_mode() -> tuple[FakeTensorMode, ShapeEnv]:
 def is_fake(tensor: torch.Tensor) -> bool:
     """Whether the tensor has no data."""
     return isinstance(tensor, FakeTensor)
+
+
+def twin(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
+    """A fake tensor for one with data, which are followed while they are few."""
+    with unset_fake_temporarily():
+        if mode.may_turn_const(tensor):
+            data = tensor.detach().clone()
+            return mode.fake_tensor_converter.from_real_tensor(mode, data, make_constant=True)
+        return mode.from_tensor(tensor, static_shapes=True)
 
 
 def with_real_tensors() -> AbstractContextManager[Any]:
