@@ -60,7 +60,7 @@ class Facts:
     @property
     def image(self) -> tuple[int, int]:
         """Height and width that the model was made for."""
-        size = self.first("image_size", "img_size", "input_size", "crop_size", default=224)
+        size = self.first("image_size", "img_size", "input_size", "crop_size", "max_img_size", default=224)
         if isinstance(size, Mapping):
             size = (size.get("height", 224), size.get("width", 224))
         if isinstance(size, list | tuple):
@@ -113,8 +113,9 @@ def _films(f: Facts) -> list[Input]:
 
 def _spectra(f: Facts) -> list[Input]:
     bins = f.first(
-        "num_mel_bins", "n_mels", "mel_bins", "feature_size", "input_feat_size", "num_mels", "input_dim",
-        "input_channels", "feat_in", "feature_projection_input_dim", "input_size", "hidden_size", default=80,
+        "num_mel_bins", "input_feat_per_channel", "n_mels", "mel_bins", "feature_size", "input_feat_size",
+        "num_mels", "input_dim", "input_channels", "feat_in", "feature_projection_input_dim", "input_size",
+        "hidden_size", default=80,
     )  # fmt: skip
     bins = bins if isinstance(bins, int) else 80
     positions = f.first("max_source_positions")
@@ -195,7 +196,9 @@ TABLE: dict[str, Any] = {
     "query_embeds": lambda f: [Input(("batch", "seq", f.first("hidden_size", default=64)), "model")],
     "visual_feats": lambda f: [Input(("batch", "source", f.first("visual_feat_dim", default=64)), "model")],
     "visual_pos": lambda f: [Input(("batch", "source", f.first("visual_pos_dim", default=4)), "model")],
-    "input_features_mask": lambda f: [Input(("batch", "frames"), "int64", low=1, high=2)],
+    "input_features_mask": lambda f: [
+        Input((*shape.shape[:-2], shape.shape[-1]), "int64", low=1, high=2) for shape in _spectra(f)[:2]
+    ],
     "audio_mel": _spectra,
     "audio_mel_mask": lambda f: [Input(("batch", "frames"), "bool")],
     "states": lambda f: [Input(("batch", "seq", f.first("state_dim", default=17)), "model")],
@@ -208,6 +211,7 @@ _WITH = {
     "states": ("actions", "rewards", "returns_to_go", "timesteps"),
     "visual_feats": ("visual_pos",),
 }
+_NEEDED_BY_SOME = ("decoder_input_ids", "input_features_mask")  # although the forward calls them optional
 MEANINGS = {
     "batch": "sequences, images or clips",
     "seq": "new tokens per sequence",
@@ -258,8 +262,7 @@ def _argument_sets(model_class: Any, known: Mapping[str, Any], facts: Facts) -> 
     others = [name for name in kinds if name in known and name not in needed]
     others += [other for name in others for other in _WITH.get(name, ()) if other in known]
     sets = [(*needed, *others), (*needed, *others[:1]), tuple(needed)]
-    if "decoder_input_ids" in known and "decoder_input_ids" not in needed:
-        sets.append((*needed, "decoder_input_ids"))
+    sets += [(*needed, name) for name in _NEEDED_BY_SOME if name in known and name not in needed]
     for names in dict.fromkeys(sets):
         if all(name in TABLE for name in names):
             yield names
