@@ -86,7 +86,7 @@ def edge() -> str:
         "ViT-B/16 on Raspberry Pi 4 boards, one picture in fp32 (ED-ViT, arXiv:2410.11650: 28.9 times as",
         "fast on ten boards as on one). `hwsim team` runs sub-models at once, sends what the join reads and",
         "joins.", "",
-        "| set-up | boards | network | time | as fast as one | of which transfer |",
+        "| set-up | boards | network | time | as fast as one | transfers of the slowest board |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
     whole = hwsim.estimate("ed-vit-original", "raspberry-pi-4", stack="engine")
@@ -109,9 +109,9 @@ def edge() -> str:
     lines += [
         "",
         "Two of twelve heads were chosen for ED-ViT because they meet the printed size, so its row is no",
-        "test; what it shows is that 5 kB of class tokens cost next to nothing even by radio, where ranks",
-        "that exchange every layer lose more than they gain. On a shared channel all boards are taken to",
-        "send at once.",
+        "test; what it shows is that 5 kB of class tokens cost next to nothing even by radio. Ranks that",
+        "exchange in every layer gain half of what they could by wire and lose by radio; stages need several",
+        "pictures under way. On a shared channel all boards are taken to send at once.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -119,5 +119,5 @@ def edge() -> str:
 def _row(name: str, boards: int, link: str, seconds: Any, alone: float, sent: Any) -> str:
     return (
         f"| {name} | {boards} | {link} | {float(seconds) * 1e3:.0f} ms | {alone / float(seconds):.1f} | "
-        f"{float(sent) * 1e3:.2g} ms |"
+        f"{float(f'{float(sent) * 1e3:.2g}'):g} ms |"
     )

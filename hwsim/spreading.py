@@ -28,7 +28,8 @@ def spread(graph: OperatorGraph, parallel: Parallel) -> tuple[Stage, ...]:
         if key in _CACHE:
             _CACHE.move_to_end(key)
             return _CACHE[key][1]
-    found = stages(_ranked(graph, parallel), parallel.pp, parallel.interleave)
+    copies = 1 if parallel.sequence == "megatron" and parallel.sp > 1 else parallel.tp
+    found = stages(_ranked(graph, parallel), parallel.pp, parallel.interleave, copies)
     with _LOCK:
         _CACHE[key] = (graph, found)
         while len(_CACHE) > _CACHED:

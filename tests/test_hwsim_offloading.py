@@ -100,11 +100,17 @@ def test_where_things_lie_is_an_axis_of_a_sweep() -> None:
     found = hwsim.sweep(
         {
             "model": "gpt2", "phase": "decode", "device": "rtx-a6000", "set": {"batch": 4},
-            "axes": {"parallel.offload": ["none", "weights", "weights:nvme"]},
+            "axes": {"parallel.offload": ["none", "weights", "weights:nvme"], "parallel.tp": [1, 2]},
+            "columns": ["latency", "devices", "offloaded_bytes", "bubble_s", "shortfall_bytes"],
         }
     )  # fmt: skip
-    latency = found["latency_s"]
-    assert np.all(np.diff(latency) > 0)
+    alone = found["devices"] == 1
+    assert np.all(np.diff(found["latency_s"][alone]) > 0)
+    away = found["offloaded_bytes"]
+    assert away[alone].tolist() == [0.0, away[alone][1], away[alone][1]]
+    assert np.all(away[~alone] < 0.6 * away[alone] + 1)
+    assert not found["bubble_s"].any()
+    assert not found["shortfall_bytes"].any()
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,34 @@ def test_stages_hold_every_layer_once_and_send_what_crosses() -> None:
     assert [exchanges(stage.graph).get("send", 0) for stage in found] == [0, 1, 1][: len(found)]
 
 
+def test_tensor_ranks_send_a_share_each_and_gather_it() -> None:
+    graph = hwsim.trace("gpt2", phase="prefill")
+    sizes = Environment(bind(graph, {}))
+
+    def crossing(tp: int) -> dict[str, float]:
+        last = spread(graph, Parallel(pp=3, tp=tp))[-1].graph
+        found = [n.operator for n in last.nodes if n.operator.attribute("axis") in ("pp", "tp")]
+        return {one.name: float(sizes(one.dim("elements"))) for one in found[:2]}
+
+    alone, split = crossing(1), crossing(2)
+    assert split["send"] == alone["send"] / 2
+    assert split["all_gather"] == alone["send"]
+
+
+def test_what_micro_batches_under_way_keep_is_not_what_stands_from_step_to_step() -> None:
+    few, many = (
+        hwsim.estimate(
+            "gpt2", "dgx-a100", phase="train", batch=1, seq=128,
+            parallel={"pp": 4, "micro_batches": micro, "schedule": "gpipe"},
+        )
+        for micro in (4, 8)
+    )  # fmt: skip
+    assert many.memory_bytes["gradients"] == few.memory_bytes["gradients"]
+    more = float(many.memory_bytes["activations"] - few.memory_bytes["activations"])
+    kept = float(few.memory_bytes["activations"]) / 4  # of one micro-batch, at most
+    assert 0 < more <= 4 * kept
+
+
 def test_experts_are_dealt_and_tokens_travel_twice_a_layer() -> None:
     graph = hwsim.trace("mixtral-8x7b", phase="prefill")
     (stage,) = spread(graph, Parallel(ep=4))

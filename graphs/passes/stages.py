@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from graphs.errors import GraphError
 from graphs.expressions import number
 from graphs.ir import ACTIVATION, OperatorGraph, OpNode, Storage, TensorSpec
+from graphs.passes.sharding import scaled
 from graphs.work.collective import exchange
 
 _LAYER = re.compile(r"^(?P<list>(?:.*?\.)?)(?P<index>\d+)(?=\.|$)")
@@ -22,11 +24,12 @@ class Stage:
     place: int = 0  # of the first of them
 
 
-def stages(graph: OperatorGraph, ranks: int, interleave: int = 1) -> tuple[Stage, ...]:
+def stages(graph: OperatorGraph, ranks: int, interleave: int = 1, copies: int = 1) -> tuple[Stage, ...]:
     """Distinct stages in order of first appearance; the stages of a model are few kinds.
 
     Layers are dealt evenly, in `interleave` chunks to a stage; what precedes the first layer goes with it,
-    what follows the last with that.
+    what follows the last with that. Where `copies` tensor ranks hold the same values, each sends its share
+    and they gather the rest among themselves (scatter and gather, Narayanan et al., arXiv:2104.04473).
     """
     if ranks == 1:
         return (Stage(graph, 1),)
@@ -42,7 +45,7 @@ def stages(graph: OperatorGraph, ranks: int, interleave: int = 1) -> tuple[Stage
     outside = [_layer_name(graph.modules[node.module]) is None for node in graph.nodes]
     found: dict[tuple[object, ...], Stage] = {}
     for stage in range(ranks):
-        one = _stage(graph, stage, stage_of, outside, interleave)
+        one = _stage(graph, stage, stage_of, outside, copies)
         key = (tuple(id(n.operator) for n in one.nodes), _resident(one))
         known = found.get(key)
         found[key] = Stage(known.graph, known.count + 1, known.place) if known else Stage(one, 1, stage)
@@ -80,13 +83,13 @@ def _layers(graph: OperatorGraph) -> list[int]:
 
 
 def _stage(
-    graph: OperatorGraph, stage: int, stage_of: list[int], outside: list[bool], interleave: int
+    graph: OperatorGraph, stage: int, stage_of: list[int], outside: list[bool], copies: int
 ) -> OperatorGraph:
     nodes: list[OpNode] = []
     writer: dict[int, int] = {}  # storage -> node that wrote it last
     arrived: set[int] = set()
     used: set[int] = set()
-    sends: dict[TensorSpec, OpNode] = {}
+    sends: dict[TensorSpec, tuple[OpNode, ...]] = {}
     for index, node in enumerate(graph.nodes):
         if stage_of[index] == stage:
             for storage, spec in zip(node.reads, node.operator.inputs, strict=True):
@@ -94,7 +97,7 @@ def _stage(
                 crosses = source is not None and stage_of[source] != stage and not outside[source]
                 if crosses and storage not in arrived and graph.storages[storage].role == ACTIVATION:
                     arrived.add(storage)
-                    nodes.append(_arrival(graph, node, storage, spec, sends))
+                    nodes += _arrival(graph, node, storage, spec, copies, sends)
             nodes.append(node)
             used.update((*node.reads, *node.writes))
         for storage in node.writes:
@@ -110,15 +113,25 @@ def _elsewhere(one: Storage) -> Storage:
 
 
 def _arrival(
-    graph: OperatorGraph, node: OpNode, storage: int, spec: TensorSpec, sends: dict[TensorSpec, OpNode]
-) -> OpNode:
+    graph: OperatorGraph,
+    node: OpNode,
+    storage: int,
+    spec: TensorSpec,
+    copies: int,
+    sends: dict[TensorSpec, tuple[OpNode, ...]],
+) -> list[OpNode]:
     """What another stage made and this one reads."""
     one = graph.storages[storage]
     whole = TensorSpec(spec.shape, one.dtype, one.role, one.elements)
     if whole not in sends:
-        operator = exchange("send", "pp", whole)
-        sends[whole] = OpNode(operator, (storage,), (storage,), node.module, node.at, node.phase)
-    return replace(sends[whole], module=node.module, at=node.at, phase=node.phase)
+        sent = replace(whole, elements=scaled(whole.elements, Fraction(1, copies)))
+        exchanges = [exchange("send", "pp", sent)]
+        if copies > 1:
+            exchanges.append(exchange("all_gather", "tp", whole))
+        where = (storage,)
+        sends[whole] = tuple(OpNode(e, where, where, node.module, node.at, node.phase) for e in exchanges)
+    return [replace(known, reads=(storage,), writes=(storage,), module=node.module, at=node.at,
+                    phase=node.phase) for known in sends[whole]]  # fmt: skip
 
 
 def _resident(graph: OperatorGraph) -> tuple[str, ...]:
