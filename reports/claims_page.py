@@ -15,17 +15,18 @@ from reports.numbers import UNKNOWN, percent, seconds, significant
 MACHINES = ("h100-sxm", "tpu-v5e", "jetson-orin-agx", "eyeriss-v1")  # GPU, TPU, edge device, accelerator
 
 
-def with_claims(page: str, found: Claims, answers: Answers) -> str:
+def with_claims(page: str, found: Claims, answers: Answers, left_out: Sequence[str] = ()) -> str:
     """The page with what stands between its two marks made anew; `answers` prices what it must."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables(found, answers)}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{tables(found, answers, left_out)}\n{END}{after}"
 
 
-def tables(found: Claims, answers: Answers) -> str:
-    """Counts first, then one section per system."""
+def tables(found: Claims, answers: Answers, left_out: Sequence[str] = ()) -> str:
+    """Counts first, then one section per system; systems left out are named."""
     systems = list(dict.fromkeys(row.claim.system for row in found.rows))
     lines = [*_told(found, len(systems)), "", *_table(("claims", *VERDICTS, "all"), _counts(found)), ""]
+    lines += [f"Not computed when this page was written: {', '.join(left_out)}.", ""] if left_out else []
     for system in systems:
         rows = [row for row in found.rows if row.claim.system == system]
         lines += [

@@ -306,6 +306,8 @@ def test_kept_answers_are_not_computed_again(tmp_path: Path) -> None:
     assert (row.ours, row.others) == (7, (7,))
     assert wrong.used == wrong.kept
     assert read_answers(tmp_path / "none.json") == {}
+    with pytest.raises(HwsimError, match="no value is kept of 'params of "):
+        hwsim.claims(file, answers=Answers(computes=False))
 
 
 def test_a_recipe_reads_as_one_line(tmp_path: Path) -> None:

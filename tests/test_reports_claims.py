@@ -79,6 +79,8 @@ def test_the_page_keeps_the_words_around_its_marks() -> None:
     assert "2 systems, 3 entries. Not checkable or by construction are 33 % of the 3 printed numbers" in page
     assert "The second paper, 2024." in page
     assert "| 2 | params | Large | 10 M | 300 | 30.0 | differs |" in page
+    assert "Not computed" not in page
+    assert "Not computed when this page was written: third." in tables(FOUND, Answers(), ["third"])
 
 
 def test_the_page_prices_the_first_model_of_a_system_on_four_machines(tmp_path: Path) -> None:

@@ -7,20 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hwsim.errors import HwsimError
 from hwsim.published.claim import Recipe, Run
 from hwsim.published.recipes import compute
 
 
 @dataclass(slots=True)
 class Answers:
-    """Values in SI units by the spelling of their recipe; those asked for so far are `used`."""
+    """Values in SI units by the spelling of their recipe; those asked for so far are `used`.
+
+    With `computes` off what is not kept is an error.
+    """
 
     kept: Mapping[str, float] = field(default_factory=dict)
+    computes: bool = True
     used: dict[str, float] = field(default_factory=dict)
 
     def of(self, recipe: Recipe) -> float:
         """The value of a recipe, computed unless it is known."""
         text = spelled(recipe)
+        if not self.computes and text not in self.kept:
+            raise HwsimError(f"no value is kept of {text!r}; compute its system")
         if text not in self.used:
             self.used[text] = self.kept[text] if text in self.kept else compute(recipe)
         return self.used[text]
