@@ -18,7 +18,6 @@ from graphs.parallel import Parallel
 from hwsim.measurements.device_names import device_called
 from hwsim.measurements.model_names import no_model
 from hwsim.measurements.question import (
-    NO_TRAINING,
     SEVERAL_DEVICES,
     Answerable,
     Part,
@@ -68,7 +67,8 @@ def questions(table: Table) -> Iterator[Answerable]:
     """A question per model and slice."""
     chips, slices = table.number("n_chips"), table.number("n_slices", 1.0)
     for (device, model, dtype), rows in table.groups("device", "model", "dtype").items():
-        for count in np.unique(chips[rows]):
+        told = np.isfinite(chips[rows])
+        for count in np.unique(chips[rows[told]]):
             here = rows[chips[rows] == count]
             several = slices[here] > 1
             if several.any():
@@ -76,9 +76,8 @@ def questions(table: Table) -> Iterator[Answerable]:
                 yield Refusal(here[several], note, model)
             if not several.all():
                 yield _one(device_called(device), model, dtype, int(count), here[~several])
-        unknown = rows[~np.isfinite(chips[rows])]
-        if unknown.size:
-            yield Refusal(unknown, f"{NO_TRAINING}: the number of chips is missing", model)
+        if not told.all():
+            yield Refusal(rows[~told], "the number of chips is missing", model)
 
 
 def _one(device: str, model: str, dtype: str, chips: int, rows: Rows) -> Answerable:
@@ -86,8 +85,8 @@ def _one(device: str, model: str, dtype: str, chips: int, rows: Rows) -> Answera
     if dtype not in ("", "bf16"):
         return Refusal(rows, f"training in {dtype}: which of its operands are narrow is not said", model)
     if run is None or cluster is None:
-        known = run is None and not re.match(r"maxtext|llama|gemma|mistral|qwen", model.lower())
-        return Refusal(rows, no_model(model) if known else UNTOLD, model)
+        foreign = run is None and not re.match(r"maxtext|llama|gemma|mistral|qwen", model.lower())
+        return Refusal(rows, no_model(model) if foreign else UNTOLD, model)
     peak = find_device(device).peak("bf16")[1]
     part = Part(
         graph=run.model,
