@@ -907,6 +907,9 @@ def calibrate(
         Path | None,
         typer.Option(metavar="FILE", help="Coefficient file or folder; the user's own folder if not given."),
     ] = None,
+    surface: Annotated[
+        bool, typer.Option(help="Whether sizes near measured ones follow the measured kernels themselves.")
+    ] = True,
     minutes: Annotated[float, typer.Option(metavar="M", help="About how long to time operators.")] = 3.0,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Of torch; one per core if not given.")
@@ -935,6 +938,7 @@ def calibrate(
                 device=device,
                 scope=scope,  # type: ignore[arg-type]  # checked there
                 out=out,
+                surface=surface,
                 minutes=minutes,
                 threads=threads,
                 refit=refit,

@@ -62,6 +62,17 @@ def page(folder: Path, left_out: Mapping[str, Sequence[float]]) -> str:
     ]
     for name, least in FILES:
         lines += unfitted(name, predict(folder / name), fitted_rows(folder, name), least)
+    lines += [
+        "",
+        "### Throughput of vision transformers",
+        "",
+        "Inference rows of the timm tables whose model's name says its widths (ViT, DeiT, BEiT, Swin); none",
+        "was fitted. Rank correlation is Spearman's, of images per second over models.",
+        "",
+        "| device | precision | layout | rows | MAPE | median | bias | rank correlation |",
+        "|---|---|---|---|---|---|---|---|",
+        *throughput(predict(folder / "timm" / "timm_benchmark.csv.gz")),
+    ]
     return "\n".join(lines)
 
 
@@ -137,13 +148,34 @@ def unfitted(name: str, made: Predictions, fitted: frozenset[int], least_us: flo
         )
 
 
+def throughput(made: Predictions) -> Iterator[str]:
+    """Scores by device, precision and layout of images per second."""
+    from scipy.stats import spearmanr
+
+    found = pairs(made, ["throughput_samples_per_s"])
+    layouts = made.table.text("layout")
+    kinds = np.array([f"{made.devices[row]} | {made.ops[row]} | {layouts[row]}" for row in found.row])
+    for kind in np.unique(kinds):
+        at = np.flatnonzero(kinds == kind)
+        ratio = found.value[at] / found.measured[at]
+        ranks = float(spearmanr(found.value[at], found.measured[at]).statistic)
+        yield (
+            f"| {kind} | {at.size} | {np.mean(np.abs(ratio - 1)):.0%} | {np.median(np.abs(ratio - 1)):.0%} "
+            f"| {np.expm1(np.mean(np.log(ratio))):+.0%} | {ranks:.3f} |"
+        )
+
+
+def rewrite(path: Path, begin: str, end: str, text: str) -> None:
+    """Put a text between two marks of a page."""
+    before, rest = path.read_text(encoding="utf-8").split(begin)
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
 def main() -> None:
     """Rewrite the page in place."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/measurements")
     left_out: Any = json.loads(LEFT_OUT.read_text(encoding="utf-8")) if LEFT_OUT.is_file() else {}
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{page(folder, left_out)}\n\n{END}{after}", encoding="utf-8")
+    rewrite(PAGE, BEGIN, END, page(folder, left_out))
 
 
 if __name__ == "__main__":

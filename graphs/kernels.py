@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from graphs.expressions import Expr, number, parse, product, symbol
+from graphs.expressions import Expr, minimum, number, parse, product, symbol
 from graphs.ir import (
     ACTIVATION,
     INPUT,
@@ -72,9 +72,18 @@ def graph_of(
 
 @cache
 def gemm(
-    dtype: str, weight_dtype: str = "", out_dtype: str = "", *, bias: bool = False, batched: bool = False
+    dtype: str,
+    weight_dtype: str = "",
+    out_dtype: str = "",
+    *,
+    bias: bool = False,
+    batched: bool = False,
+    copies: int = 1,
 ) -> OperatorGraph:
-    """m x k activations times k x n weights (b of each when `batched`), plus a bias row."""
+    """m x k activations times k x n weights (b of each when `batched`), plus a bias row.
+
+    The product is made `copies` times over, each time with other weights.
+    """
     front = (B,) if batched else ()
     left = spec_of((*front, M, K), dtype, INPUT)
     right = spec_of((*front, K, N), weight_dtype or dtype, INPUT if batched else WEIGHT)
@@ -84,7 +93,9 @@ def gemm(
     one = Operator(
         "gemm", "aten.bmm" if batched else "aten.mm", dims, inputs, (out,), (("bias", "yes"),) if bias else ()
     )
-    return graph_of("gemm", dtype, [(one, range(len(inputs)), (len(inputs),))])
+    rest = len(inputs) - 1
+    runs = [(one, (0, *range(2 + at * rest, 2 + (at + 1) * rest)), (1,)) for at in range(copies)]
+    return graph_of("gemm", dtype, runs)
 
 
 @cache
@@ -95,26 +106,31 @@ def collective(op: str, dtype: str) -> OperatorGraph:
 
 
 @cache
-def attention(dtype: str, kv_dtype: str = "", *, causal: bool = False, values: str = "same") -> OperatorGraph:
+def attention(
+    dtype: str, kv_dtype: str = "", *, causal: bool = False, windowed: bool = False, values: str = "same"
+) -> OperatorGraph:
     """`heads` attentions of q_len queries over kv_len keys, kv_heads distinct key sets.
 
-    `values` are as wide as keys (`same`), of their own width value_dim (`own`), or the first value_dim
-    columns of the keys (`shared`, as in multi-head latent attention: read once).
+    When `windowed`, a query of a causal mask sees itself and the `window` - 1 keys before it; keys that no
+    query sees are not read. `values` are as wide as keys (`same`), of their own width value_dim (`own`), or
+    the first value_dim columns of the keys (`shared`, as in multi-head latent attention: read once).
     """
     names = ("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim")
     batch, heads, kv_heads, q_len, kv_len, head_dim = (symbol(name) for name in names)
     value_dim = head_dim if values == "same" else symbol("value_dim")
     query = spec_of((batch, heads, q_len, head_dim), dtype, INPUT)
-    keys = spec_of((batch, kv_heads, kv_len, head_dim), kv_dtype or dtype, KV)
-    value = spec_of((batch, kv_heads, kv_len, value_dim), kv_dtype or dtype, KV)
+    read = minimum(kv_len, q_len + symbol("window") - 1) if windowed else kv_len
+    keys = spec_of((batch, kv_heads, read, head_dim), kv_dtype or dtype, KV)
+    value = spec_of((batch, kv_heads, read, value_dim), kv_dtype or dtype, KV)
     if values == "shared":
         value = TensorSpec(value.shape, value.dtype, KV, number(0))
     out = spec_of((batch, heads, q_len, value_dim), dtype, ACTIVATION)
     dims = (
         ("batch", batch), ("heads", heads), ("kv_heads", kv_heads), ("q_len", q_len), ("kv_len", kv_len),
         ("head_dim", head_dim), ("value_dim", value_dim),
+        *((("window", symbol("window")),) if windowed else ()),
     )  # fmt: skip
-    mask = (("mask", "causal" if causal else "none"),)
+    mask = (("mask", "causal" if causal or windowed else "none"),)
     one = Operator("attention", "attention", dims, (query, keys, value), (out,), mask)
     return graph_of("attention", dtype, [(one, (0, 1, 2), (3,))])
 
@@ -143,11 +159,14 @@ def elementwise(op: str, dtype: str, operands: int, results: int = 1) -> Operato
 
 
 @cache
-def quantise(dtype: str, narrow: str) -> OperatorGraph:
-    """rows x cols of `dtype` in, the same in `narrow` out."""
-    shape = (symbol("rows"), symbol("cols"))
+def quantise(dtype: str, narrow: str, *, by_row: bool = False) -> OperatorGraph:
+    """rows x cols of `dtype` in, the same in `narrow` out; `by_row` after looking for its largest value."""
+    shape = rows, cols = symbol("rows"), symbol("cols")
     data, out = spec_of(shape, dtype, INPUT), spec_of(shape, narrow, ACTIVATION)
-    return graph_of("quantise", dtype, [(Operator("pointwise", "aten.mul", (), (data,), (out,)), (0,), (1,))])
+    one = Operator("pointwise", "aten.mul", (), (data,), (out,))
+    if by_row:
+        one = Operator("quantise", "hwsim.quantise", (("rows", rows), ("cols", cols)), (data,), (out,))
+    return graph_of("quantise", dtype, [(one, (0,), (1,))])
 
 
 @cache

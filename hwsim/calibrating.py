@@ -16,6 +16,8 @@ from hwsim.calibrating_devices import Calibration, Scope, fit_devices
 from hwsim.calibrating_machine import MINUTES, MachineCalibration, Progress, calibrate_machine
 from hwsim.errors import HwsimError
 from hwsim.fitting import Sample, samples_of
+from hwsim.fitting_surface import ROWS as KEPT
+from hwsim.measurements.predicting import questions_of
 
 HERE = "local"
 SEED = 1
@@ -28,6 +30,7 @@ def calibrate(
     device: str = "",
     scope: Scope = "device",
     out: str | Path | None = None,
+    surface: bool = True,
     minutes: float = MINUTES,
     threads: int | None = None,
     refit: bool = False,
@@ -36,7 +39,8 @@ def calibrate(
     """Fit coefficients to measurement files, or time operators on this `device` ("local") and fit to these.
 
     They are written to `out`, or to the user's own folder. `out` is a file when one device (or generation)
-    was measured, else a folder. `minutes` and `threads` are for this machine's CPU, as is `refit`: fit what
+    was measured, else a folder. Without `surface`, and in a scope wider than a device, coefficients are all
+    that files teach. `minutes` and `threads` are for this machine's CPU, as is `refit`: fit what
     was timed last once more. Each GPU that torch sees takes as many minutes again.
     """
     if device and sources:
@@ -52,7 +56,7 @@ def calibrate(
         raise HwsimError("refit is for what was timed here; give -d local")
     if not sources:
         raise HwsimError("nothing to calibrate from; give -d local, or --from FILE")
-    return _calibrate_files(sources, scope=scope, out=out)
+    return _calibrate_files(sources, scope=scope, out=out, surface=surface and scope == "device")
 
 
 def _with_gpus(
@@ -70,18 +74,20 @@ def _with_gpus(
 
 
 def _calibrate_files(
-    sources: str | Path | Sequence[str | Path], *, scope: Scope, out: str | Path | None
+    sources: str | Path | Sequence[str | Path], *, scope: Scope, out: str | Path | None, surface: bool
 ) -> Calibration:
     paths = [sources] if isinstance(sources, str | Path) else list(sources)
-    samples = [one for path in paths for one in _samples(path)]
+    samples = [one for path in paths for one in _samples(path, ROWS)]
     if not samples:
         raise HwsimError(
             f"{', '.join(str(path) for path in paths)}: no row of a known GPU with a measured time; "
             "see `hwsim validate --layouts` and `hwsim devices`"
         )
-    return fit_devices(samples, told=", ".join(Path(path).name for path in paths), scope=scope, out=out)
+    more = [one for path in paths for one in _samples(path, KEPT)] if surface else []
+    told = ", ".join(Path(path).name for path in paths)
+    return fit_devices(samples, told=told, scope=scope, out=out, kernels=more)
 
 
-def _samples(path: str | Path) -> Iterable[Sample]:
+def _samples(path: str | Path, most: int) -> Iterable[Sample]:
     rng = np.random.default_rng(SEED)
-    return (one for one in samples_of(path, most=ROWS, rng=rng) if one.device.engine == "simt")
+    return (one for one in samples_of(questions_of(path), most=most, rng=rng) if one.device.engine == "simt")

@@ -59,6 +59,16 @@ class Candidates:
             return self._by_rank(shape, least if clock is None else np.zeros(1), clock)
         return self._one_by_one(shape, clock)
 
+    def slower(self, times: Array, compute_floor: Array, dram_floor: Array) -> Candidates:
+        """All of them `times` [R, P] as slow, none faster than the peaks of the machine allow."""
+        return Candidates(
+            compute=np.maximum(self.compute * times, compute_floor),
+            onchip_s=self.onchip_s * times,
+            executed=self.executed,
+            dram_s=np.maximum(self.dram_s * times, dram_floor),
+            overlap=self.overlap,
+        )
+
     def some(self, points: NDArray[np.intp]) -> Candidates:
         """The candidates at some of the points."""
 

@@ -32,9 +32,9 @@ from hwsim.remedies import Place, remedies
 from hwsim.result import Estimate
 from hwsim.spreading import spread
 from hwsim.tracing import trace
+from hwsim.uncertainty import Z80, log_sigma, own_share
 from hwsim.version import VERSION
 
-Z80 = 1.2816  # standard normal quantile of a two-sided 80 % interval
 ROLES = ("weights", "activations", "kv_cache", "gradients", "optimizer")
 NOTICED = 1e-3  # by so much power may exceed its limit before that is said
 RESERVED = ("device.", "stack.", "coefficient.", "train.", "parallel.")
@@ -358,7 +358,7 @@ def _result(
         stack=machine.stack.id,
         parallel=layout.record(),
         latency_s=shaped(totals.latency_s),
-        log_spread=shaped(Z80 * _log_sigma(totals, flat)),
+        log_spread=shaped(Z80 * log_sigma(totals, flat)),
         breakdown_s={
             "compute": shaped(totals.compute_s),
             "memory": shaped(totals.memory_s),
@@ -385,25 +385,12 @@ def _result(
         usd_per_hour=None if hourly is None else spread_out(hourly * layout.devices),
         gram_per_kwh=None if device.carbon.gram_per_kwh is None else spread_out(device.carbon.gram_per_kwh),
         warnings=warnings,
-        provenance=_provenance(graph, table, machine.coefficients, device),
+        provenance=_provenance(graph, table, machine.coefficients, device, totals),
         machine=device,
         rows=(lambda: op_rows(table, evaluator, evaluator.totals())) if point else _refuse_rows,
         events=(lambda: timeline(table, evaluator, evaluator.totals())) if point else _refuse_rows,
         remedies=remedies_of,
     )
-
-
-def _log_sigma(totals: Totals, machine: Machine) -> Any:
-    """Standard deviation of ln(measured / predicted): of the device, and of each kind by its share of time.
-
-    Errors of a kind are shared by its operators, those of different kinds are not.
-    """
-    c = machine.structure.coefficients
-    whole = np.maximum(sum(totals.kind_s.values()), 1e-30)
-    variance = np.square(c["log_sigma"]) + np.zeros(totals.latency_s.shape)
-    for kind, seconds in totals.kind_s.items():
-        variance = variance + np.square(c.get(f"{kind}_log_sigma", 0.0) * seconds / whole)
-    return np.sqrt(variance)
 
 
 def _above_the_limit(totals: Totals, machine: Machine, devices: int) -> Iterator[str]:
@@ -467,7 +454,7 @@ def _new_tokens(bound: Mapping[str, Array], phase: str, batches: int, spread: Ca
 
 
 def _provenance(
-    graph: OperatorGraph, table: OpTable, coefficients: Coefficients, device: Device
+    graph: OperatorGraph, table: OpTable, coefficients: Coefficients, device: Device, totals: Totals
 ) -> dict[str, Any]:
     kinds = sum(int(n) for n in table.unknown.values())
     return {
@@ -482,6 +469,7 @@ def _provenance(
             "ops_without_rule": kinds,
             "kernels": table.kernels,
             "rows": len(table.rows),
+            **({"measured_neighbours": own_share(totals)} if coefficients.surface else {}),
         },
     }
 

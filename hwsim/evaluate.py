@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -56,6 +56,9 @@ class Totals:
     energy_kept: Array  # share of the dynamic joules that the power limit allows
     memory: Mapping[str, Array]
     kind_s: Mapping[str, Array]  # device seconds at nominal clock of gemm, attention and stream rows
+    # of these, what measured neighbours explain, and the seconds of its spread; nothing without any
+    own_s: Mapping[str, Array] = field(default_factory=dict)
+    own_sigma_s: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +111,14 @@ class Evaluator:
             energy = {k.removeprefix("energy."): v for k, v in joined.items() if k.startswith("energy.")}
             memory = {k.removeprefix("memory."): v for k, v in joined.items() if k.startswith("memory.")}
             kinds = {shape: joined[name] for shape, name in KINDS.items()}
+            own = {k.removeprefix("own."): v for k, v in joined.items() if k.startswith("own.")}
+            spread = {
+                k.removeprefix("own_sigma."): v for k, v in joined.items() if k.startswith("own_sigma.")
+            }
             plain = {k: v for k, v in joined.items() if "." not in k}
-            self._totals = Totals(energy=energy, memory=memory, kind_s=kinds, **plain)
+            self._totals = Totals(
+                energy=energy, memory=memory, kind_s=kinds, own_s=own, own_sigma_s=spread, **plain
+            )
         return self._totals
 
     def _piece(self, piece: Piece) -> dict[str, Array]:
@@ -131,6 +140,11 @@ class Evaluator:
                 sums[name] = sums[name] + added
                 if name == "device":
                     sums[KINDS[group.shape]] = sums[KINDS[group.shape]] + added
+            if one.own is not None:
+                known = choice.seconds * one.own.explained
+                for name, amount in (("own", known), ("own_sigma", known * one.own.sigma)):
+                    added = weighted_sum(group.counts, amount)
+                    sums[f"{name}.{group.shape}"] = sums.get(f"{name}.{group.shape}", 0.0) + added
             if self._once.any():
                 once = once + weighted_sum(self._once[group.rows], choice.seconds)
             for name, runs in self.exchanges.hiding.items():
@@ -251,6 +265,7 @@ class Evaluator:
             "dram_bytes": sums["dram"],
             "onchip_bytes": sums["onchip"],
             **{name: sums[name] for name in KINDS.values()},
+            **{name: value for name, value in sums.items() if name.startswith("own")},
         }
         if self.on_host:
             result |= {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ import numpy as np
 from devices import Device
 from devices.measured import FILE, coefficient_folder, measured
 from hwsim.errors import HwsimError
+from hwsim.surface import Surface, read_surface
 from hwsim.version import VERSION
 
 FOLDER = Path(__file__).with_name("coefficients")
@@ -30,9 +32,16 @@ TIERS = {
 }
 _ORDER = ("engine", "memory", "vendor", "generation", "device", "machine")
 # Above 1 these would undercut the floors of the machine, at 0 something would be divided by nothing.
-_SHARES, _FRACTIONS = ("_efficiency", "_share"), ("overlap", "clock_knee", "clock_floor")
-_OTHER_TABLES = ("environment", "device", "residuals", "peaks")
-_POSITIVE = ("clock_floor", "board_memory_scale", "cluster_sharing", "unit_byte_per_clock")
+_SHARES, _FRACTIONS = ("_efficiency", "_share"), ("overlap", "clock_knee", "clock_floor", "surface_weight")
+_OTHER_TABLES = ("environment", "device", "residuals", "peaks", "surface")
+_POSITIVE = (
+    "clock_floor",
+    "board_memory_scale",
+    "cluster_sharing",
+    "unit_byte_per_clock",
+    "unit_sharing",
+    "kernel_slowdown",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,7 @@ class Coefficients:
     values: Mapping[str, Any]
     scopes: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    surface: Surface = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -49,7 +59,8 @@ class Coefficients:
     @property
     def tier(self) -> str:
         """What an estimate rests on: the narrowest scope any coefficient came from."""
-        narrowest = max(self.scopes.values(), key=_ORDER.index)
+        scopes = [*self.scopes.values(), *(["device"] if self.surface else [])]
+        narrowest = max(scopes, key=_ORDER.index)
         return TIERS[narrowest]
 
     def replace(self, changes: Mapping[str, Any]) -> Coefficients:
@@ -81,7 +92,42 @@ def coefficients_for(device: Device) -> Coefficients:
     for coefficient, value, scope in _in_files("network"):
         values.setdefault(coefficient, value)
         scopes.setdefault(coefficient, scope)
-    return Coefficients(values=values, scopes=scopes, warnings=tuple(doubt.text for doubt in warnings))
+    surface, stale = _surface_of(device, fingerprint(values))
+    told = tuple(doubt.text for doubt in warnings) + stale
+    return Coefficients(values=values, scopes=scopes, warnings=told, surface=surface)
+
+
+def fingerprint(values: Mapping[str, float]) -> str:
+    """Tells apart the coefficients by which a surface was learned; spreads change no latency."""
+    told = ",".join(f"{name}={values[name]:.4g}" for name in sorted(values) if "sigma" not in name)
+    return hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
+
+
+def _surface_of(device: Device, now: str) -> tuple[Surface, tuple[str, ...]]:
+    """The patches of the user's own file of a device; those learned with other coefficients say nothing."""
+    path = file_of(user_folder(), device.id)
+    if not path.is_file():
+        return {}, ()
+    patches = surface_in(path, path.stat().st_mtime_ns)
+    stale = [key for key, patch in patches.items() if patch.learned_with != now]
+    if not stale:
+        return patches, ()
+    warning = (
+        f"measured kernels in {path} ({', '.join(stale)}) were learned with other coefficients and are not "
+        "used; run `hwsim calibrate --from` again, with all files at once"
+    )
+    return {key: patch for key, patch in patches.items() if key not in stale}, (warning,)
+
+
+def file_of(folder: Path, place: str) -> Path:
+    """The coefficient file of a place."""
+    return folder / f"{place.replace('/', '_').replace(' ', '-')}.toml"
+
+
+@cache
+def surface_in(path: Path, changed_ns: int) -> Surface:
+    """The patches in a coefficient file; cached by its time of change."""
+    return read_surface(_document(path).get("surface", {}), path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +201,7 @@ def _in_files(name: str) -> tuple[tuple[str, float, str], ...]:
 @cache
 def _read(path: Path, changed_ns: int) -> tuple[tuple[str, float, str], ...]:
     """The entries of a file; cached by its time of change, so that an edited file is read again."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HwsimError(f"coefficient file {path} cannot be read ({error}); correct or delete it") from error
+    document = _document(path)
     scope = document.get("scope")
     if scope not in _ORDER:
         raise HwsimError(
@@ -177,6 +220,13 @@ def _read(path: Path, changed_ns: int) -> tuple[tuple[str, float, str], ...]:
             raise HwsimError(f"coefficient {name!r} in {path} names no source; say where it comes from")
         found.append((name, float(value), scope))
     return tuple(found)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HwsimError(f"coefficient file {path} cannot be read ({error}); correct or delete it") from error
 
 
 def _broken_rule(name: str, value: Any) -> str | None:

@@ -8,7 +8,7 @@ that of the next broader place, and to where it began where there is none.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from devices import Device, DeviceError
 from devices import device as find_device
 from hwsim.engines.demand import Array
 from hwsim.fitted import places_of
-from hwsim.measurements.predicting import answer, questions_of, usable_rows
+from hwsim.measurements.predicting import answer, usable_rows
 from hwsim.measurements.question import Question
+from hwsim.surface import Surface, patch_lines
 
 STEP = 0.01  # relative step of the finite differences
 SCALE = 0.2  # log error from which the loss grows like an absolute value
@@ -31,10 +32,10 @@ FEWEST = 2  # rows of a device and operator that say something
 AT_MOST_ONE = ("_efficiency", "_share", "overlap")
 AT_LEAST_ONE = (
     *("cluster_sharing", "unaligned_traffic", "reduction_slowdown", "long_row_slowdown", "lookup_slowdown"),
-    "widening_slowdown",
+    *("widening_slowdown", "unit_sharing"),
 )
 # two sectors hold any unaligned one; beyond a cluster of sixteen blocks nothing is shared
-LARGEST = {"unaligned_traffic": 2.0, "cluster_sharing": 16.0, "block_flop": 1e8}
+LARGEST = {"unaligned_traffic": 2.0, "cluster_sharing": 16.0, "unit_sharing": 4.0, "block_flop": 1e8}
 
 Key = tuple[str, str]  # coefficient; where: "" for all, or a place of `hwsim.fitted.places_of`
 
@@ -57,7 +58,7 @@ class Sample:
 
 
 def samples_of(
-    path: str | Path,
+    asked: Iterable[tuple[Question, Array]],
     *,
     most: int,
     rng: np.random.Generator,
@@ -65,8 +66,10 @@ def samples_of(
     ops: Callable[[str], bool] = lambda op: True,
     weight: float = 1.0,
 ) -> Iterator[Sample]:
-    """Up to `most` rows of every device and operator of a file, drawn of those of `least_s` or more."""
-    for question, measured in questions_of(path):
+    """Up to `most` rows of every device and operator of the questions of a file, drawn of those of `least_s`
+    or more.
+    """
+    for question, measured in asked:
         if not ops(question.op):
             continue
         try:
@@ -237,20 +240,30 @@ def mean_error(errors: Array) -> float:
 
 
 def read_entries(path: Path) -> dict[str, dict[str, Any]]:
-    """The entries of a coefficient file; none where there is no file."""
+    """The values in a coefficient file with meaning and source; none where there is no file."""
     if not path.is_file():
         return {}
     document = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {name: entry for name, entry in document.items() if isinstance(entry, dict)}
+    return {name: entry for name, entry in document.items() if isinstance(entry, dict) and "value" in entry}
 
 
 def write_entries(
-    path: Path, scope: str, entries: Mapping[str, Mapping[str, Any]], *, fitted_on: str, comment: str
+    path: Path,
+    scope: str,
+    entries: Mapping[str, Mapping[str, Any]],
+    *,
+    fitted_on: str,
+    comment: str,
+    surface: Surface | None = None,
 ) -> None:
-    """Write a coefficient file: scope, what it was fitted on, and each value with its meaning and source."""
+    """Write a coefficient file: scope, what it was fitted on, each value with its meaning and source, and
+    measured kernels.
+    """
     lines = [f"# {comment}", f'scope = "{scope}"', f'fitted_on = "{fitted_on}"']
     for name, entry in entries.items():
         lines += ["", f"[{name}]", f"value = {float(entry['value']):.5g}"]
         lines += [f'{key} = "{entry[key]}"' for key in ("meaning", "source")]
+    for key, patch in (surface or {}).items():
+        lines += patch_lines(key, patch)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -31,6 +31,7 @@ from hwsim.fitting import (
     spread_of,
     write_entries,
 )
+from hwsim.measurements.predicting import questions_of
 
 SEED = 20261125
 # errors of devices left out, by device and op
@@ -135,19 +136,28 @@ FREE = {
     "core_energy_scale": Free(start=1.3, own=("generation",)),
     "node_exponent": Free(start=1.0, neutral=0.0),
     "cluster_sharing": Free(start=2.0, own=("generation",)),
+    "unit_sharing": Free(start=1.3, own=("generation",)),
 }
 
 
 def draw(folder: Path, sources: Sequence[Source] = SOURCES, *, seed: int = SEED) -> list[Sample]:
     """Samples of GPUs of every source."""
-    found: list[Sample] = []
+    return draw_each(folder, (seed,), sources)[0]
+
+
+def draw_each(folder: Path, seeds: Sequence[int], sources: Sequence[Source] = SOURCES) -> list[list[Sample]]:
+    """Samples by each of several seeds; files are read once."""
+    found: list[list[Sample]] = [[] for _ in seeds]
     for one in sources:
-        rng = np.random.default_rng(seed)
-        drawn = samples_of(
-            folder / one.file, most=one.rows, least_s=one.least_s, rng=rng, ops=one.ops, weight=one.weight
-        )
-        found += [s for s in drawn if s.device.engine == "simt" and s.device.generation not in one.skipped]
-    if not found:
+        asked = [each for each in questions_of(folder / one.file) if one.ops(each[0].op)]
+        for seed, samples in zip(seeds, found, strict=True):
+            drawn = samples_of(
+                asked, most=one.rows, least_s=one.least_s, rng=np.random.default_rng(seed), weight=one.weight
+            )
+            samples += [
+                s for s in drawn if s.device.engine == "simt" and s.device.generation not in one.skipped
+            ]
+    if not found[0]:
         raise HwsimError(
             f"{str(folder)!r} holds none of the measurement files that coefficients are fitted on"
         )
@@ -183,13 +193,13 @@ def _place(device: Device, level: str) -> str:
     return {"memory": memory, "vendor": vendor, "generation": generation}[level]
 
 
-def fit_gpus(samples: Sequence[Sample], *, iterations: int = 10) -> Fitted:
+def fit_gpus(samples: Sequence[Sample], *, iterations: int = 9) -> Fitted:
     """The coefficients of all GPUs."""
     return fit(samples, start_of(samples), iterations=iterations)
 
 
 def leave_one_out(
-    samples: Sequence[Sample], fresh: Sequence[Sample], *, iterations: int = 6
+    samples: Sequence[Sample], fresh: Sequence[Sample], *, iterations: int = 5
 ) -> dict[tuple[str, str], Array]:
     """Log errors of `fresh` rows of every device by coefficients fitted without any row of the device."""
     errors: dict[tuple[str, str], Array] = {}
@@ -327,9 +337,9 @@ def record(left_out: Mapping[tuple[str, str], Array], path: Path = LEFT_OUT) -> 
 def main() -> None:
     """`python -m hwsim.fitting_gpus FOLDER`: fit on measurement files, rewrite files and their page."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/measurements")
-    samples = draw(folder)
+    samples, fresh = draw_each(folder, (SEED, SEED + 1))
     made = fit_gpus(samples)
-    left_out = leave_one_out(samples, draw(folder, seed=SEED + 1))
+    left_out = leave_one_out(samples, fresh)
     for path in write(made, left_out):
         sys.stdout.write(f"{path}\n")
     record(left_out)

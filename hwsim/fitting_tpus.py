@@ -27,6 +27,7 @@ from hwsim.fitting import (
     samples_of,
     write_entries,
 )
+from hwsim.measurements.predicting import questions_of
 
 SEED = 20261125
 # of files beside and in the folder of measurements: the generation fitted, its products, its vector work
@@ -61,7 +62,7 @@ def draw(folder: Path, generation: str, *, seed: int = SEED) -> Halves:
     fitted: list[Sample] = []
     out: list[Sample] = []
     every = samples_of(
-        folder / FILES[generation], most=10**9, rng=rng,
+        questions_of(folder / FILES[generation]), most=10**9, rng=rng,
         ops=lambda op: generation in ALL_OPS or op in used,
     )  # fmt: skip
     for one in (sample for sample in every if sample.device.generation == generation):

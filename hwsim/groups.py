@@ -16,18 +16,20 @@ from graphs.work.work import ZERO
 from hwsim.candidates import Candidates, Choice
 from hwsim.engines import engine
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows
+from hwsim.engines.simt import visible_keys
 from hwsim.engines.tiling import Tiling
 from hwsim.machine import Machine
 from hwsim.optable import NEVER, OpTable, Row
 from hwsim.pricing import combine
 from hwsim.stacked import Stacked
+from hwsim.surface import Correction, Corrector
 from hwsim.traffic import Traffic
 
 SOFTMAX = frozenset(("softmax", "log_softmax"))
 COMBINED = frozenset(
     (
         "norm", "rms_norm", "reduce", "norm_backward", "rms_norm_backward", "softmax_backward",
-        "log_softmax_backward", "loss",
+        "log_softmax_backward", "loss", "quantise",
     )
 )  # fmt: skip
 # Larger blocks go back to the system when freed, smaller ones are used again: where glibc's threshold for
@@ -49,6 +51,7 @@ class Priced:
     onchip_bytes: Array
     names: tuple[str, ...]
     tiling: Tiling | None
+    own: Correction | None = None
 
 
 class Group:
@@ -80,6 +83,8 @@ class Group:
             [[(row.write_bits[0] if row.write_bits else 0.0) / 8] for row in self._rows]
         )
         self._causal = np.array([[float(row.operator.attribute("mask") == "causal")] for row in self._rows])
+        windows = [_window(row.operator) for row in self._rows] if shape == "attention" else []
+        self._windows = Stacked(windows) if any(not one.is_zero for one in windows) else None
         self._combined = np.array(
             [[float(_member(row.operator, COMBINED) is not None)] for row in self._rows]
         )
@@ -89,6 +94,7 @@ class Group:
         self._loops = [_loops(row.operator) for row in self._rows]
         self._traffic = Traffic(table, self.rows)
         self._results = _results(self._rows)
+        self._corrector: Corrector | None = None  # made when a device has measured kernels of its own
 
     def price(self, values: Environment, machine: Machine) -> Priced:
         """The cheapest candidate of every row at every point, by its complete price at nominal clock."""
@@ -123,6 +129,14 @@ class Group:
             dram_s=dram_s,
             overlap=c["overlap"],
         )
+        least = first / np.max(machine.dram_byte_per_s)
+        own, times = self._own(values, machine)
+        if times is not None:
+            rate = _per_row(machine.matrix_flop_per_s, self._dtypes)
+            floor = demand.executed * _per_row(machine.matrix_share, self._dtypes) / rate
+            dram_floor = dram / machine.dram_byte_per_s * c["dram_efficiency"]
+            candidates = candidates.slower(times, floor, dram_floor)
+            least = least * np.min(times, axis=-1)
         core_j = (
             flop * _per_row(machine.matrix_j_per_flop, self._dtypes)
             + vector * _per_row(machine.vector_j_per_flop, self._dtypes)
@@ -135,13 +149,14 @@ class Group:
             )
         return Priced(
             candidates=candidates,
-            choice=candidates.cheapest(first / np.max(machine.dram_byte_per_s)),
+            choice=candidates.cheapest(least),
             flops=self._flop(values),
             core_j=core_j,
             dram_bytes=dram,
             onchip_bytes=np.maximum(moved, demand.feed.min(axis=0)),
             names=demand.labels,
             tiling=demand.tiling,
+            own=own,
         )
 
     def _of_loop(self, what: str, coefficients: Mapping[str, Any], default: float) -> Any:
@@ -152,6 +167,20 @@ class Group:
         if not any(named):
             return default
         return _per_row({"": default, **{name: coefficients[name] for name in named if name}}, named)
+
+    def _own(self, values: Environment, machine: Machine) -> tuple[Correction | None, Array | None]:
+        """What measured kernels of the device say, and how many times longer than counted all rows take."""
+        c = machine.structure.coefficients
+        surface, slower = machine.coefficients.surface, c.get("kernel_slowdown", 1.0)
+        own = None
+        if surface:
+            if self._corrector is None:
+                self._corrector = Corrector(self._rows)
+            own = self._corrector.correction(surface, values, c.get("surface_weight", 1.0))
+        if own is None and np.ndim(slower) == 0 and slower == 1.0:
+            return None, None
+        times = np.ones((1, 1)) if own is None else own.times
+        return own, np.asarray(times * slower)
 
     def _fresh_s(self, values: Environment, coefficients: Mapping[str, Any]) -> Any:
         """Seconds that a host takes to hand out memory for large results, 0 or [rows, points]."""
@@ -198,11 +227,19 @@ class Group:
             gathered=self._gathered, missed=missed,
         )  # fmt: skip
 
+    def _seen(self, values: Environment) -> Array | None:
+        """Windows of attention, infinite where a row has none; None where no row has one."""
+        if self._windows is None:
+            return None
+        found = self._windows(values)
+        return np.where(found > 0, found, np.inf)
+
     def _attention_rows(self, values: Environment) -> AttentionRows:
         heads, kv_heads, q_len, kv_len, head_dim, value_dim = self._sizes(values)
         return AttentionRows(
             heads=heads, kv_heads=kv_heads, q_len=q_len, kv_len=kv_len, head_dim=head_dim,
-            value_dim=value_dim, causal=self._causal, byte=self._second_byte, query_byte=self._first_byte,
+            value_dim=value_dim, causal=self._causal, window=self._seen(values), byte=self._second_byte,
+            query_byte=self._first_byte,
         )  # fmt: skip
 
 
@@ -288,15 +325,19 @@ def _loops(operator: Operator) -> tuple[str, ...]:
     return (f"{name}_{form}" if form else name, operator.kind)
 
 
+def _window(operator: Operator) -> Expr:
+    """Keys up to its own that a query sees; 0 where there is no window."""
+    return dict(operator.dims).get("window", ZERO)
+
+
 def _member(operator: Operator, kinds: frozenset[str]) -> Operator | None:
     """The operator itself, or the first member of a fused one, that is of some kinds."""
     return next((one for one in operator.members or (operator,) if one.kind in kinds), None)
 
 
 def _visible_share(rows: AttentionRows) -> Array:
-    """Share of the q x kv rectangle at or below the diagonal of a causal mask."""
-    hidden = np.maximum(0.0, np.minimum(rows.q_len, rows.kv_len) - 1) / 2
-    return np.asarray(np.where(rows.causal > 0, 1.0 - hidden / np.maximum(rows.kv_len, 1.0), 1.0))
+    """Share of the q x kv rectangle that masks leave."""
+    return np.asarray(visible_keys(rows, 1.0) / np.maximum(rows.kv_len, 1.0))
 
 
 def _per_row(rates: Mapping[str, Any], dtypes: Sequence[str]) -> Any:

@@ -51,6 +51,14 @@ def join(parts: Sequence[Totals], counts: Sequence[int], parallel: Parallel) -> 
         watt = parts[0].energy[name] / parts[0].latency_s
         return np.asarray(watt * latency * parallel.devices)
 
+    def by_kind(of: Callable[[Totals], Mapping[str, Array]]) -> dict[str, Array]:
+        names = {name for part in parts for name in of(part)}
+        none = np.zeros(1)
+        return {
+            name: _pick(_stacked(parts, lambda t, n=name: of(t).get(n, none)), slowest)  # type: ignore[misc]
+            for name in sorted(names)
+        }
+
     full = np.argmax(_stacked(parts, _held), axis=0)
     values: dict[str, Array | Mapping[str, Array]] = {
         **{name: _pick(_stacked(parts, _field(name)), slowest) for name in (*OF_THE_SLOWEST, "once_s")},
@@ -61,10 +69,9 @@ def join(parts: Sequence[Totals], counts: Sequence[int], parallel: Parallel) -> 
             name: _pick(_stacked(parts, lambda t, n=name: t.memory[n]), full)  # type: ignore[misc]
             for name in parts[0].memory
         },
-        "kind_s": {
-            name: _pick(_stacked(parts, lambda t, n=name: t.kind_s[n]), slowest)  # type: ignore[misc]
-            for name in parts[0].kind_s
-        },
+        "kind_s": by_kind(lambda t: t.kind_s),
+        "own_s": by_kind(lambda t: t.own_s),
+        "own_sigma_s": by_kind(lambda t: t.own_sigma_s),
     }
     assert values.keys() == {field.name for field in fields(Totals)}
     return Whole(totals=Totals(**values), bubble_s=bubble, slowest=slowest)  # type: ignore[arg-type]

@@ -35,7 +35,8 @@ _STRUCTURE = (
     "coefficients",
 )
 _OF_MACHINE = (
-    *("matrix_flop_per_s", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s", "onchip_byte_per_s"),
+    *("matrix_flop_per_s", "matrix_share", "vector_flop_per_s", "special_op_per_s", "dram_byte_per_s"),
+    "onchip_byte_per_s",
     *("unit_byte_per_s", "block_s", "capacity_byte", "matrix_j_per_flop", "vector_j_per_flop"),
     *("special_j_per_op", "addition_j_per_op", "dram_j_per_byte", "onchip_j_per_byte", "static_w", "limit_w"),
     "link_byte_per_s",
@@ -51,6 +52,7 @@ class Machine:
     stack: Stack
     structure: Structure
     matrix_flop_per_s: Mapping[str, Any]
+    matrix_share: Mapping[str, Any]  # of the datasheet's peak
     vector_flop_per_s: Mapping[str, Any]
     special_op_per_s: Any
     dram_byte_per_s: Any
@@ -117,13 +119,14 @@ def build_machine(
     c = coefficients
     substitutes: dict[str, str] = {}
     on_lanes: set[str] = set()
-    matrix, matrix_j, addition_j, vector, vector_j = {}, {}, {}, {}, {}
+    matrix, share, matrix_j, addition_j, vector, vector_j = {}, {}, {}, {}, {}, {}
     for dtype in sorted(dtypes[MATRIX]):
         used, peak = device.peak(_PRICED_AS.get(dtype, dtype.partition(":")[0]))
         if used != dtype and dtype not in _PRICED_AS:
             substitutes[dtype] = used
         on_matrix = used in device.compute.matrix_flop_per_s
-        matrix[dtype] = peak * c[_efficiency(c, used, on_matrix)]
+        share[dtype] = c[_efficiency(c, used, on_matrix)]
+        matrix[dtype] = peak * share[dtype]
         if not on_matrix:
             on_lanes.add(dtype)
         matrix_j[dtype] = (device.energy.matrix_j_per_flop if on_matrix else device.energy.vector_j_per_flop)[
@@ -159,6 +162,7 @@ def build_machine(
             attention_kernel=stack.attention_kernel,
         ),
         matrix_flop_per_s=matrix,
+        matrix_share=share,
         vector_flop_per_s=vector,
         special_op_per_s=special * c["special_efficiency"] if special is not None else fastest / 8,
         dram_byte_per_s=dram.bandwidth_byte_per_s * c["dram_efficiency"],

@@ -51,15 +51,21 @@ def _thin(found: MachineCalibration) -> list[Text]:
 
 
 def _of_files(found: Calibration) -> RenderableType:
-    table = plain_table("device", "operator", ">rows", ">before", ">after")
+    near = any(row.neighbours is not None for row in found.rows)
+    table = plain_table(
+        "device", "operator", ">rows", ">before", ">after", *([">neighbours"] if near else [])
+    )
     for row in found.rows:
-        table.add_row(row.device, row.op[:_NAME], str(row.rows), percent(row.before), percent(row.after))
+        beside = [percent(row.neighbours) if row.neighbours is not None else ""] if near else []
+        cells = (str(row.rows), percent(row.before), percent(row.after), *beside)
+        table.add_row(row.device, row.op[: _NAME - 4], *cells)
     moved = [
         f"{name}{f' ({where})' if where else ''} = {value:.4g}"
         for (name, where), value in found.values.items()
     ]
     return Group(
         Text("mean absolute error of the rows fitted"),
+        *([Text("neighbours: of each measured kernel, predicted from the others beside it")] if near else []),
         table,
         *(Text(line) for line in moved),
         *(Text(f"wrote {path}") for path in found.files),

@@ -13,10 +13,13 @@ from devices import stack
 from graphs import kernels
 from graphs.expressions import number, symbol
 from graphs.ir import ACTIVATION, INPUT, WEIGHT, Operator, OperatorGraph
-from hwsim.estimating import Z80
+from hwsim.engines.demand import AttentionRows
+from hwsim.engines.simt import visible_keys
 from hwsim.fitted import coefficients_for, places_of
+from hwsim.measurements.gemm import TURNS
 from hwsim.measurements.predicting import questions_of
 from hwsim.result import Estimate
+from hwsim.uncertainty import Z80
 from tests.toys import attention_graph
 from tests.toys import toy as toy_device
 
@@ -135,12 +138,76 @@ def test_products_whose_activations_are_quantised_on_the_fly_pay_for_it(tmp_path
     ]
     (tmp_path / "gemm.csv").write_text("\n".join(lines) + "\n")
     found = {
-        q.op + str(int(q.rows[0])): [part.repeats for part in q.parts]
+        q.op + str(int(q.rows[0])): [(n.operator.name, p.repeats) for p in q.parts for n in p.graph.nodes]
         for q, _ in questions_of(tmp_path / "gemm.csv")
+        if all(isinstance(p.graph, OperatorGraph) for p in q.parts)
     }
+    turns = [("aten.mm", 1 / TURNS)] * TURNS
     assert found == {
-        "gemm fp80": [1.0, 1.0],
-        "gemm bfloat161": [1.0],
-        "gemm fp82": [1.0, 2.0],
-        "gemm bfloat163": [1.0],
+        "gemm fp80": [*turns, ("hwsim.quantise", 1.0)],
+        "gemm bfloat161": turns,
+        "gemm fp82": [*turns, ("aten.mul", 2.0)],
+        "gemm bfloat163": turns,
     }
+
+
+def test_weights_that_take_turns_stay_in_a_cache_only_when_it_holds_all_of_them() -> None:
+    """An H100's 50 MB hold five matrices of 2 MB, not five of 19 MB; of one matrix they hold either."""
+    turns = {
+        copies: hwsim.estimate(
+            kernels.gemm("bf16", copies=copies), "h100-sxm", stack="kernel", warm=True, m=8,
+            n=np.array([1024.0, 3072.0]), k=np.array([1024.0, 3072.0]),
+        )
+        for copies in (1, TURNS)
+    }  # fmt: skip
+    weights = np.array([1024.0**2, 3072.0**2]) * 2
+    assert np.all(turns[1].dram_bytes < 0.1 * weights)
+    assert turns[TURNS].dram_bytes[0] < 0.1 * weights[0]
+    assert turns[TURNS].dram_bytes[1] >= TURNS * weights[1]
+
+
+def test_looking_for_the_largest_value_of_a_row_waits_where_memory_is_fast() -> None:
+    """It takes an SM as long as a norm: beyond the copy on an H200, hidden behind slow memory."""
+    sizes = {"rows": 8192, "cols": 4096}
+    slower = {
+        device: kernel_s(kernels.quantise("bf16", "fp8", by_row=True), device, **sizes)
+        / kernel_s(kernels.quantise("bf16", "fp8"), device, **sizes)
+        for device in ("h200-sxm", "rtx-pro-6000")
+    }
+    assert slower["h200-sxm"] > 2
+    assert slower["rtx-pro-6000"] < slower["h200-sxm"] / 1.5
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "window"), [(1, 5000, 128), (1024, 1024, 128), (2048, 6000, 1024)]
+)
+def test_a_window_leaves_as_many_keys_as_one_counts(queries: int, keys: int, window: int) -> None:
+    """Query by query: itself and the window - 1 keys before it, as far as there are any."""
+    one = np.ones((1, 1))
+    rows = AttentionRows(
+        heads=one, kv_heads=one, q_len=queries * one, kv_len=keys * one, head_dim=one, value_dim=one,
+        causal=one, byte=one, query_byte=one, window=window * one,
+    )  # fmt: skip
+    counted = np.minimum(keys - queries + 1 + np.arange(queries), window).mean()
+    assert visible_keys(rows, 1.0)[0, 0] == pytest.approx(counted, rel=1e-3)
+
+
+def test_a_window_saves_time_in_long_prompts_and_none_in_short_ones() -> None:
+    """What a 16 k prompt saves is most of it; a prompt within the window costs what it did."""
+    sizes = {"batch": 1, "heads": 32, "kv_heads": 8, "head_dim": 128}
+    length = np.array([512.0, 1024.0, 16384.0])
+    whole, cut = (
+        hwsim.estimate(kernels.attention("bf16", causal=True, windowed=windowed), "h100-sxm", stack="kernel",
+                       q_len=length, kv_len=length, **sizes, **({"window": 1024} if windowed else {}))
+        for windowed in (False, True)
+    )  # fmt: skip
+    saved = whole.latency_s / cut.latency_s
+    assert saved[:2] == pytest.approx([1.0, 1.0], rel=1e-6)
+    assert saved[2] > 4
+    assert cut.dram_bytes[2] == pytest.approx(whole.dram_bytes[2])
+    one = {**sizes, "q_len": 1, "kv_len": 16384}
+    full = hwsim.estimate(kernels.attention("bf16", causal=True), "h100-sxm", stack="kernel", **one)
+    near = hwsim.estimate(
+        kernels.attention("bf16", windowed=True), "h100-sxm", stack="kernel", window=1024, **one
+    )
+    assert near.dram_bytes < full.dram_bytes / 12

@@ -18,6 +18,7 @@ COSTS: dict[str, tuple[int, int, int]] = {
     "scan": (2, 0, 0),
     "sort": (0, 0, 0),
     "pool": (1, 0, 0),
+    "quantise": (3, 0, 1),  # largest magnitude, scale, round; one reciprocal a row
     "norm_backward": (14, 0, 1),
     "rms_norm_backward": (9, 0, 0),  # gradients of data (the row's mean removed along it) and of the gain
     "softmax_backward": (4, 0, 0),

@@ -39,8 +39,8 @@ class GemmRows:
 class AttentionRows:
     """`heads` q x kv attentions over `kv_heads` distinct key/value sets (batch included), each [R, U].
 
-    `causal` [R, 1] is 1 where query i sees keys up to kv_len - q_len + i; `byte` is of a key element,
-    `query_byte` of a query element.
+    `causal` [R, 1] is 1 where query i sees keys up to kv_len - q_len + i, and of these only the last `window`
+    [R, U], infinite where there is none; `byte` is of a key element, `query_byte` of a query element.
     """
 
     heads: Array
@@ -52,6 +52,7 @@ class AttentionRows:
     causal: Array
     byte: Array
     query_byte: Array
+    window: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

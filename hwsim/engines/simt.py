@@ -106,7 +106,7 @@ def _tiled(rows: GemmRows, machine: Structure) -> Demand:
         matrix=np.ceil(tiles / machine.units) * machine.units * flop_per_tile / efficiency,
         executed=tiles * flop_per_tile,
         onchip=tiles * byte_per_tile / c["cluster_sharing"] + results * rows.out_byte + partial,
-        busiest=np.maximum(1.0, tiles / machine.units) * byte_per_tile,
+        busiest=np.maximum(1.0, tiles / machine.units) * byte_per_tile / c["unit_sharing"],
         extra_dram=reread_byte(rows, machine.onchip_byte),
         labels=tuple(f"{a}x{b}" + (f" split-K {s}" if s > 1 else "") for a, b, s in grid),
     )
@@ -171,9 +171,18 @@ def _attention_label(kernel: str, split: int, packs: bool) -> str:
 
 
 def visible_keys(rows: AttentionRows, tile: Array | float) -> Array:
-    """Average keys that a tile of queries visits: all, or under a causal mask those up to its last query."""
+    """Average keys that a tile of queries visits: all, or under a causal mask those up to its last query,
+    from the first of its window on.
+    """
     skipped = np.maximum(0.0, (np.minimum(rows.q_len, rows.kv_len) - tile) / 2)
-    return np.asarray(np.where(rows.causal > 0, rows.kv_len - skipped, rows.kv_len))
+    seen = np.where(rows.causal > 0, rows.kv_len - skipped, rows.kv_len)
+    if rows.window is None:
+        return np.asarray(seen)
+    most, fewest = rows.kv_len, rows.kv_len - 2 * skipped  # up to the last query of the last, the first tile
+    window = np.minimum(rows.window + np.minimum(tile, rows.q_len) - 1, most)
+    growing = np.maximum(window - fewest, 0.0)  # tiles whose first queries lie within a window of the start
+    within = window - growing * growing / (2 * np.maximum(most - fewest, 1.0))
+    return np.asarray(np.where(rows.causal > 0, np.minimum(within, seen), rows.kv_len))
 
 
 def stream(rows: StreamRows, machine: Structure) -> Demand:

@@ -48,10 +48,9 @@ def _kind(table: Table) -> str:
 def _split(
     device: str, label: str, kind: str, dtype: str, kv: str, rows: Rows, numbers: dict[str, np.ndarray]
 ) -> Iterator[Answerable]:
-    """Rows with a window are priced as if it saved nothing, which is what the source's long prefills show."""
+    """Rows with and without a window."""
     windowed = numbers["window_size"][rows] > 0
-    graph = kernels.attention(dtype, kv, causal=kind == "prefill")
-    for mask, name in ((~windowed, label), (windowed, f"{label} windowed")):
+    for mask, name, some in ((~windowed, label, False), (windowed, f"{label} windowed", True)):
         chosen = rows[mask]
         if not chosen.size:
             continue
@@ -64,6 +63,7 @@ def _split(
             "q_len": np.ones(chosen.size) if kind == "decode" else new,
             "kv_len": cached + new,
             "head_dim": numbers["head_dim"][chosen],
-        }
+        } | ({"window": numbers["window_size"][chosen]} if some else {})
+        graph = kernels.attention(dtype, kv, causal=kind == "prefill", windowed=some)
         part = Part(graph=graph, sizes=sizes)
         yield Question(rows=chosen, device=device, op=name, parts=(part,), protocol=REPLAY)

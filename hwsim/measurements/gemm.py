@@ -36,11 +36,16 @@ WEIGHT_ONLY = {
     "q8_0": "int8:g32",
     "q4_0": "int4:g32",
 }
+# The collector behind tables of serving engines makes each product with five weights in turn, so that a cache
+# holds them only when it holds all five (from memory; the products of few rows show it: weights above a fifth
+# of the last-level cache come from DRAM).
+TURNS = 5
 # Passes over the bf16 activations inside the timed region, for dtypes whose activations are quantised on the
 # fly. From the tables themselves: products too small to take time of their own cost that much more than bf16
-# ones. TensorRT-LLM's fp8 looks for the largest value in a pass of its own.
+# ones. TensorRT-LLM looks for the largest value in a pass of its own, vLLM row by row as it quantises to fp8.
 QUANTISING = {"fp8": 1, "fp8_block": 1, "nvfp4": 1, "sq": 1, "int8_wo": 1, "int4_wo": 1}
 WIDENING = ("Intel Arc Pro B60",)  # no fp8 units: its products widen fp8 weights to 16 bits
+LOOKED_AT = ("fp8", "nvfp4")
 NARROW = ("fp8", "fp4", "int8")  # their products leave in bf16
 
 
@@ -55,10 +60,14 @@ def questions(table: Table) -> Iterator[Answerable]:
         product = k[rows] > 0
         if device in WIDENING and dtype.lower() == "fp8":
             dtype = "fp8_wo"
-        passes = QUANTISING.get(dtype.lower(), 0) + (engine == "trtllm" and dtype.lower() == "fp8")
+        passes = QUANTISING.get(dtype.lower(), 0) + (engine == "trtllm" and dtype.lower() in LOOKED_AT)
+        by_row = engine == "vllm" and dtype.lower() == "fp8"
         slow = engine == "vllm" and dtype.lower() == "fp8_block"
         protocol = FALLBACK if slow else REPLAY
-        yield from products(device, label, dtype, rows[product], (m, n, k), protocol, passes=passes)
+        yield from products(
+            device, label, dtype, rows[product], (m, n, k), protocol,
+            passes=passes, by_row=by_row, turns=TURNS if engine else 1,
+        )  # fmt: skip
         yield from _vector(device, op, dtype, rows[~product], m, n)
 
 
@@ -71,29 +80,37 @@ def products(
     protocol: Protocol,
     *,
     passes: int = 0,
+    by_row: bool = False,
+    turns: int = 1,
 ) -> Iterator[Answerable]:
-    """Plain products of some rows; `passes` over the activations quantise them first."""
+    """Plain products of some rows; `passes` over the activations quantise them first, `by_row` after looking
+    for the largest value of each; the weights of `turns` products take turns.
+    """
     if not rows.size:
         return
-    graph = product_graph(dtype)
+    graph = product_graph(dtype, turns)
     if graph is None:
         yield Refusal(rows, f"dtype {dtype!r} is unknown", label)
         return
     given = {name: size[rows] for name, size in zip("mnk", sizes, strict=True)}
-    parts = [Part(graph=graph, sizes=given)]
+    parts = [Part(graph=graph, sizes=given, repeats=1 / turns)]
     if passes:
         narrow = dtype_name(dtype) or "bf16"
         read = {"rows": given["m"], "cols": given["k"]}
-        parts.append(Part(graph=kernels.quantise("bf16", narrow), sizes=read, repeats=float(passes)))
+        parts.append(
+            Part(graph=kernels.quantise("bf16", narrow, by_row=by_row), sizes=read, repeats=float(passes))
+        )
     yield Question(rows=rows, device=device, op=label, parts=tuple(parts), protocol=protocol)
 
 
-def product_graph(dtype: str) -> OperatorGraph | None:
-    """The product as a dtype column says it: weight-only formats compute in bf16."""
+def product_graph(dtype: str, turns: int = 1) -> OperatorGraph | None:
+    """The product as a dtype column says it, with several weights in turn: weight-only formats compute in
+    bf16.
+    """
     if dtype.lower() in WEIGHT_ONLY:
-        return kernels.gemm("bf16", WEIGHT_ONLY[dtype.lower()])
+        return kernels.gemm("bf16", WEIGHT_ONLY[dtype.lower()], copies=turns)
     name = dtype_name(dtype)
-    return None if name is None else kernels.gemm(name, "", "bf16" if name in NARROW else "")
+    return None if name is None else kernels.gemm(name, "", "bf16" if name in NARROW else "", copies=turns)
 
 
 def _vector(
