@@ -213,7 +213,7 @@ def sigmas(left_out: Mapping[tuple[str, str], Array]) -> dict[str, float]:
     """Spreads by kind of operator beyond that of whole models, from errors of devices left out."""
     by_kind: dict[str, dict[tuple[str, str], Array]] = {}
     for key, errors in left_out.items():
-        by_kind.setdefault(_kind(key[1]), {})[key] = errors
+        by_kind.setdefault(kind_of(key[1]), {})[key] = errors
     device = spread_of(by_kind.pop("model", left_out))
     found = {"log_sigma": device}
     for kind, errors_of in sorted(by_kind.items()):
@@ -221,7 +221,7 @@ def sigmas(left_out: Mapping[tuple[str, str], Array]) -> dict[str, float]:
     return found
 
 
-def _kind(op: str) -> str:
+def kind_of(op: str) -> str:
     """The kind of operator behind a label of the sources."""
     if op.endswith((" inf", " train")):
         return "model"

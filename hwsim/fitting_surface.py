@@ -53,7 +53,7 @@ def learn(samples: Sequence[Sample], values: Mapping[str, float], learned_with: 
     """
     rows: dict[tuple[str, str], list[tuple[Array, Array]]] = {}
     for one in samples:
-        shape = _shape(one)
+        shape = shape_of(one)
         if shape is not None:
             key, sizes = shape
             slowdown = slowdowns(one, values)
@@ -79,7 +79,7 @@ def _learned(key: str, op: str, sizes: Array, slowdown: Array, learned_with: str
     return Learned(op=op, key=key, patch=patch, off=float(np.mean(np.abs(np.log(slowdown)))), after=errors)
 
 
-def _shape(sample: Sample) -> tuple[str, Array] | None:
+def shape_of(sample: Sample) -> tuple[str, Array] | None:
     """Kind and sizes [rows, sizes] of the kernel that a sample measured; None where it is a whole model."""
     question = sample.question
     part = question.parts[0]
