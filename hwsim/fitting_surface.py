@@ -61,7 +61,8 @@ def learn(samples: Sequence[Sample], values: Mapping[str, float], learned_with: 
             rows.setdefault((key, one.op), []).append((sizes[good], slowdown[good]))
     best: dict[str, Learned] = {}
     for (key, op), parts in rows.items():
-        found = _learned(key, op, *(np.concatenate(part) for part in zip(*parts, strict=True)), learned_with)
+        sizes, slowdown = (np.concatenate(part) for part in zip(*parts, strict=True))
+        found = _learned(key, op, sizes, slowdown, learned_with)
         other = best.get(key)
         if found is not None and (other is None or found.off < other.off):
             best[key] = found
