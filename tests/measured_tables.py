@@ -400,5 +400,16 @@ TABLES: dict[str, tuple[str, list[str], list[bool]]] = {
         ],
         [True, False, False, False],
     ),
+    "local_runs": (
+        "model,mode,batch,seq,dtype,device,stack,latency_us,repeatability",
+        [
+            "bert-base,forward,1,64,fp32,AMD EPYC 9654,eager,9000,0.02",
+            "vit-b-16,forward,2,,fp32,AMD EPYC 9654,compiled,9000,0.02",
+            "vit-b-16,forward,2,16,fp32,AMD EPYC 9654,eager,9000,0.02",
+            "odd,forward,1,64,fp32,AMD EPYC 9654,eager,9000,0.02",
+            "bert-base,forward,1,64,fp33,AMD EPYC 9654,eager,9000,0.02",
+        ],
+        [True, True, False, False, False],
+    ),
     "tables_of_facts": ("device,mem_bw_gbs,mem_gb", ["x,1,1"], [False]),
 }
