@@ -55,7 +55,8 @@ def main() -> None:
         if asked.only is not None
         else [name for name in names if name not in known or known[name]["outcome"] == asked.again]
     )
-    library.prepare()
+    if wanted:
+        library.prepare()
     outcome = partial(library.outcome, flop=asked.flop)
     gc.freeze()  # what is imported is never looked through again, in no child
     for place, name in enumerate(wanted):

@@ -163,6 +163,10 @@ def _latent(f: Facts) -> list[Input]:
 TABLE: dict[str, Any] = {
     "input_ids": lambda f: [*_ids("source" if f.encoder_decoder else "seq")(f), *_codes(f)],
     "decoder_input_ids": lambda f: [*_ids("seq")(f), *_codes(f, "num_channels")],
+    "attention_mask": lambda f: [
+        Input(("batch", "source" if f.encoder_decoder else "seq"), "int64", low=1, high=2)
+    ],
+    "decoder_attention_mask": lambda f: [Input(("batch", "seq"), "int64", low=1, high=2)],
     "qformer_input_ids": _ids("seq"),
     "classes_input_ids": _ids("seq"),
     "classes_attention_mask": lambda f: [Input(("batch", "seq"), "int64", low=1, high=2)],
@@ -211,7 +215,8 @@ _WITH = {
     "states": ("actions", "rewards", "returns_to_go", "timesteps"),
     "visual_feats": ("visual_pos",),
 }
-_NEEDED_BY_SOME = ("decoder_input_ids", "input_features_mask")  # although the forward calls them optional
+# although the forward calls them optional
+_NEEDED_BY_SOME = ("decoder_input_ids", "input_features_mask", "attention_mask", "decoder_attention_mask")
 MEANINGS = {
     "batch": "sequences, images or clips",
     "seq": "new tokens per sequence",
