@@ -24,6 +24,7 @@ from graphs.tracing.state import tensors_of
 from graphs.tracing.torch_private import (
     NEEDS_DATA,
     FakeTensorMode,
+    KnownRanges,
     fake_mode,
     faked,
     is_fake,
@@ -204,7 +205,7 @@ def _built(subject: Subject, mode: FakeTensorMode) -> nn.Module:
     parameters on the meta device, so that no model is too large."""
     with _explained(None):
         try:
-            with without_initial_values():
+            with without_initial_values(), KnownRanges(mode):
                 module = subject.build()
         except NEEDS_DATA:
             with with_real_tensors(), without_weights():

@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_map_only, tree_unflatten
 __all__ = [
     "NEEDS_DATA",
     "FakeTensorMode",
+    "KnownRanges",
     "TorchDispatchMode",
     "dispatched",
     "fake_mode",
@@ -69,6 +70,24 @@ def twin(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
             data = tensor.detach().clone()
             return mode.fake_tensor_converter.from_real_tensor(mode, data, make_constant=True)
         return mode.from_tensor(tensor, static_shapes=True)
+
+
+class KnownRanges(TorchDispatchMode):
+    """Small ranges of plain numbers hold them, as the drop rates that blocks are built with."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._mode = mode
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket not in (torch.ops.aten.linspace, torch.ops.aten.arange):
+            return func(*args, **kwargs)
+        if not all(isinstance(value, int | float) for value in args):
+            return func(*args, **kwargs)
+        with unset_fake_temporarily():
+            made = func(*args, **kwargs)
+        return twin(self._mode, made)
 
 
 def with_real_tensors() -> AbstractContextManager[Any]:
