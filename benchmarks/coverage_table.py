@@ -75,8 +75,7 @@ def _flops(rows: list[Row]) -> Iterator[str]:
         return
     equal = [row for row in rows if abs(row["flop"] - row["flop_counted"]) <= 1e-9 * row["flop_counted"]]
     yield (
-        f"- FLOP equal torch's counter (math attention, meta device) for {len(equal)} of the {len(rows)} "
-        "that run there"
+        f"- FLOP equal torch's counter (math attention) for {len(equal)} of the {len(rows)} that run there"
     )
     yield from (
         f"  - {row['name']}: {row['flop']:.6g} here, {row['flop_counted']:.6g} by the counter"
