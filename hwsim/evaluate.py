@@ -328,8 +328,9 @@ class Evaluator:
                 "energy_j": spent * (1.0 if away else totals.energy_kept) + standing,
                 "flops": one.flops,
                 "executed": one.candidates.executed_by(choice.index),
-                "dram_bytes": one.dram_bytes,
-                "onchip_bytes": one.onchip_bytes,
+                # traffic is that of the device's own memory, as in the totals
+                "dram_bytes": 0.0 if away else one.dram_bytes,
+                "onchip_bytes": 0.0 if away else one.onchip_bytes,
             }
             for name, amount in found.items():
                 out[name][index] = np.broadcast_to(amount, (len(index), 1))[:, 0]

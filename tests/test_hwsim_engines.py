@@ -136,6 +136,7 @@ def test_gpu_gemm_on_one_unit_is_limited_by_the_bytes_that_unit_takes(tmp_path: 
     changes = {
         **FAST_MEMORY,
         "coefficient.unit_byte_per_clock": 8.0,
+        "coefficient.unit_sharing": 1.0,
         "device.compute.matrix.fp32": "1 PFLOP/s",
     }
     assert price(gemm_graph(), device, changes, b=1, m=16, n=32, k=32).latency_s == pytest.approx(

@@ -102,7 +102,8 @@ def _record(
 def _values_in_keys(recorder: Recorder, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
     """Values that are columns of the keys (latent attention) come along with them and are not read again."""
     query, key, value, *rest = operands
-    if key.storage != value.storage or key.spec.elements != recorder.storages[key.storage].elements:
+    whole = recorder.storages[key.storage].elements
+    if key.storage != value.storage or key.spec.elements != whole or value.spec.elements == whole:
         return operands
     inside = replace(value, spec=replace(value.spec, elements=number(0)))
     return (query, key, inside, *rest)

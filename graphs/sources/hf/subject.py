@@ -45,7 +45,10 @@ def subject_of(spec: str, text: str, phase: str) -> Subject:
     )
     examples = [Example(kwargs=call) for call in calls(found, config)]
     at = {name: int(value) for name, value in default_values(sizes, {}).items()}
-    example = first_that_runs(subject, examples, at)
+    try:
+        example = first_that_runs(subject, examples, at)
+    except GraphError as error:
+        raise GraphError(f"{subject.name} cannot be traced: {error}") from error
     prepare: Prepare | None = None
     if phase in CACHED:
         prepare = next_tokens if phase == "decode" or not facts.encoder_decoder else first_tokens
