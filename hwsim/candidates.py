@@ -29,8 +29,8 @@ class Candidates:
     """Seconds at nominal clock and executed FLOP of all candidates, each [C or 1, R or 1, P or 1].
 
     DRAM seconds [R, P or 1] are the same for every candidate. That, and energy that no choice changes, is why
-    a faster or larger machine is never slower, however candidates change places. `waited_s` [R, P or 1] of
-    the compute seconds pass while DRAM is waited for: a slower clock does not make them longer.
+    a faster or larger machine is never slower, however candidates change places. `serial_s` [R, P or 1] of
+    the compute seconds pass in calls and while DRAM is waited for: a slower clock leaves them as they are.
     """
 
     compute: Array
@@ -38,7 +38,7 @@ class Candidates:
     executed: Array
     dram_s: Array
     overlap: Any
-    waited_s: Array | None = None
+    serial_s: Array | None = None
 
     def cheapest(self, least: Array, clock: Array | None = None) -> Choice:
         """The cheapest per row and point, ties to the fewest executed FLOP.
@@ -57,7 +57,7 @@ class Candidates:
         if np.prod(shape) <= WHOLE:
             return self._of_all(shape, clock)
         constant = self.compute.shape[2] == self.onchip_s.shape[2] == self.executed.shape[2] == 1
-        if constant and np.ndim(self.overlap) == 0 and self.waited_s is None:
+        if constant and np.ndim(self.overlap) == 0 and self.serial_s is None:
             return self._by_rank(shape, least if clock is None else np.zeros(1), clock)
         return self._one_by_one(shape, clock)
 
@@ -69,7 +69,7 @@ class Candidates:
             executed=self.executed,
             dram_s=np.maximum(self.dram_s * times, dram_floor),
             overlap=self.overlap,
-            waited_s=None if self.waited_s is None else self.waited_s * times,
+            serial_s=None if self.serial_s is None else self.serial_s * times,
         )
 
     def some(self, points: NDArray[np.intp]) -> Candidates:
@@ -84,7 +84,7 @@ class Candidates:
             executed=cut(self.executed),
             dram_s=cut(self.dram_s),
             overlap=self.overlap[points] if np.ndim(self.overlap) else self.overlap,
-            waited_s=None if self.waited_s is None else cut(self.waited_s),
+            serial_s=None if self.serial_s is None else cut(self.serial_s),
         )
 
     def executed_by(self, index: NDArray[np.intp]) -> Array:
@@ -98,7 +98,7 @@ class Candidates:
         )
         return Candidates(
             compute=compute, onchip_s=onchip_s, executed=executed, dram_s=self.dram_s, overlap=self.overlap,
-            waited_s=self.waited_s,
+            serial_s=self.serial_s,
         )  # fmt: skip
 
     def _price(self, part: Any, clock: Array | None) -> tuple[Array, Array, Array]:
@@ -106,8 +106,8 @@ class Candidates:
         compute, onchip_s = (a[part if a.shape[0] > 1 else 0] for a in (self.compute, self.onchip_s))
         if clock is not None:
             compute, onchip_s = compute / clock, onchip_s / clock
-            if self.waited_s is not None:
-                compute = compute - self.waited_s * (1.0 / clock - 1.0)
+            if self.serial_s is not None:
+                compute = compute - self.serial_s * (1.0 / clock - 1.0)
         memory = np.maximum(self.dram_s, onchip_s)
         return combine(compute, memory, self.overlap), compute, memory
 

@@ -108,7 +108,7 @@ class Group:
         slowdown = self._of_loop("slowdown", machine.structure.coefficients, 1.0)
         serial_s = self._of_loop("call_s", machine.structure.coefficients, 0.0)
         serial_s = serial_s + self._fresh_s(values, machine.structure.coefficients)
-        waited_s = demand.waited / machine.dram_byte_per_s
+        serial_s = serial_s + demand.waited / machine.dram_byte_per_s
         dram = dram + demand.extra_dram
         matrix_s = demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes)
         c = machine.structure.coefficients
@@ -122,14 +122,13 @@ class Group:
         candidates = Candidates(
             compute=slowdown * np.maximum(compute, demand.feed / machine.onchip_byte_per_s)
             + demand.begun * machine.block_s
-            + serial_s
-            + waited_s,
+            + serial_s,
             onchip_s=slowdown
             * np.maximum(demand.onchip / machine.onchip_byte_per_s, demand.busiest / machine.unit_byte_per_s),
             executed=demand.executed,
             dram_s=dram_s,
             overlap=c["overlap"],
-            waited_s=waited_s if np.any(waited_s) else None,
+            serial_s=np.asarray(serial_s) if np.any(serial_s) else None,
         )
         least = first / np.max(machine.dram_byte_per_s)
         own, times = self._own(values, machine)

@@ -44,16 +44,18 @@ STREAM_BLOCK = 8192.0  # bytes a block of a streaming kernel handles: 256 thread
 
 
 def gemm(rows: GemmRows, machine: Structure) -> Demand:
-    """The tiles of a library; for depthwise and other narrow convolutions also a direct kernel."""
+    """The tiles of a library; a direct kernel also, for one row times a matrix and for narrow convolutions
+    such as depthwise ones."""
     tiled = _tiled(rows, machine)
-    narrow = (rows.gathered > 0) & (rows.n <= NARROW)
+    narrow = ((rows.gathered > 0) & (rows.n <= NARROW)) | (rows.m <= 1)
     return _or_direct(tiled, rows, machine, narrow) if np.any(narrow) else tiled
 
 
 def _or_direct(tiled: Demand, rows: GemmRows, machine: Structure, narrow: NDArray[np.bool_]) -> Demand:
     """One more candidate for `narrow` rows: each output by itself on ordinary lanes, inputs streamed once."""
     flop = 2 * rows.b * rows.m * rows.n * rows.k
-    moved = rows.b * rows.m * rows.n * (rows.left_byte + rows.out_byte)
+    read = np.where(rows.gathered > 0, rows.m * rows.left_byte, rows.k * rows.right_byte)
+    moved = rows.b * rows.n * (read + rows.m * rows.out_byte)
 
     def both(before: Array, direct: Array) -> Array:
         shape = np.broadcast_shapes(before.shape[1:], direct.shape)
