@@ -102,7 +102,7 @@ def test_gpu_gemm_pays_for_the_last_wave(tmp_path: Path) -> None:
     assert result.ops[0].choice in ("16x64 split-K 8", "16x64 split-K 16")
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 77, 501, 90), (1, 1000, 37, 4096), (64, 33, 129, 65)])
+@pytest.mark.parametrize("sizes", [(1, 2, 1, 1), (3, 77, 501, 90), (1, 1000, 37, 4096), (64, 33, 129, 65)])
 def test_gpu_gemm_takes_the_cheapest_of_all_tiles(sizes: tuple[int, int, int, int], tmp_path: Path) -> None:
     """The formula of the engine written out for every tile and split; 4-byte elements, nothing read again."""
     b, m, n, k = sizes
@@ -119,6 +119,17 @@ def test_gpu_gemm_takes_the_cheapest_of_all_tiles(sizes: tuple[int, int, int, in
             seconds.append(max(compute, dram, onchip))
     result = price(gemm_graph(), toy(tmp_path, "simt"), {**LARGE_CACHE, **ALIGNED}, b=b, m=m, n=n, k=k)
     assert result.latency_s == pytest.approx(min(seconds))
+
+
+def test_gpu_product_of_one_row_runs_on_lanes_where_tiles_are_slower(tmp_path: Path) -> None:
+    """A quarter of 1 TFLOP/s, as each multiply-add loads an operand; two rows have tiles only."""
+    device = toy(tmp_path, "simt")
+    changes = {**FAST_MEMORY, "device.compute.vector.fp32": "1 TFLOP/s"}
+    one, two = (price(gemm_graph(), device, changes, b=1, m=m, n=4096, k=4096) for m in (1, 2))
+    assert one.ops[0].choice == "direct"
+    assert one.latency_s == pytest.approx(2 * 4096 * 4096 / 0.25 / 1e12)
+    assert two.ops[0].choice.startswith("16x64")
+    assert two.latency_s > one.latency_s
 
 
 def test_gpu_rows_that_vector_loads_cannot_take_slow_the_main_loop(tmp_path: Path) -> None:
