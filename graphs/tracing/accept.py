@@ -138,7 +138,10 @@ def _symbolic(subject: Subject, free: list[str], given: dict[str, int]) -> Opera
     if at == hints:
         return graph
     moved = accepted(subject, at, given)
-    return moved if all(_holds(guard, defaults) for guard in moved.guards) else graph
+    # a size of 0 or 1 that a guard excludes can still be traced as a number, others cannot
+    number = {name for name in hints if defaults[name] < 2}
+    closed = (guard for guard in moved.guards if not _holds(guard, defaults))
+    return moved if all(guard.symbols & number for guard in closed) else graph
 
 
 def _holds(guard: Expr, values: Mapping[str, float]) -> bool:
