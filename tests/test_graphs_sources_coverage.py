@@ -17,6 +17,10 @@ STATE = Path(__file__).parents[1] / "docs" / "coverage-hf.jsonl"
 SAMPLE, CHEAP_S = 60, 4.0
 
 
+# scans and delta rules over tokens: one operator here, loops of small products to the counter
+LOOPS = {"mamba", "minicpmv4_6", "olmo_hybrid", "qwen3_5_text"}
+
+
 @pytest.mark.slow
 def test_a_sample_of_stock_types_traces_as_the_published_run_says() -> None:
     """Drawn among the types that took little processor time there, misses too; FLOP by torch's counter."""
@@ -33,7 +37,7 @@ def test_a_sample_of_stock_types_traces_as_the_published_run_says() -> None:
     both = [row for row in opened if "flop" in row]
     unlike = [r["name"] for r in both if r["flop"] != pytest.approx(r["flop_counted"], rel=1e-9)]
     assert len(both) >= 0.4 * SAMPLE
-    assert len(unlike) <= 0.1 * len(both), unlike
+    assert set(unlike) <= LOOPS
 
 
 def test_a_stack_is_cut_to_the_depth_that_has_all_its_kinds_of_layers() -> None:
