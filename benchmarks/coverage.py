@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("library", choices=sorted(coverage_models.LIBRARIES))
+    parser.add_argument("source", choices=sorted(coverage_models.LIBRARIES))
     parser.add_argument("--out", type=Path, help="the table, in Markdown")
     parser.add_argument("--state", type=Path, help="outcomes so far, a line of JSON each")
     parser.add_argument("--only", nargs="*", help="these names alone, traced again")
@@ -46,9 +46,9 @@ def main() -> None:
     parser.add_argument("--flop", action="store_true", help="ask torch's FLOP counter, too")
     parser.add_argument("--measurements", type=Path, help="published multiply-adds of timm models")
     asked = parser.parse_args()
-    state = asked.state or Path("docs") / f"coverage-{asked.library}.jsonl"
+    state = asked.state or Path("docs") / f"coverage-{asked.source}.jsonl"
     known = read(state)
-    library = coverage_models.LIBRARIES[asked.library]
+    library = coverage_models.LIBRARIES[asked.source]
     names = chosen(library.names(), asked.sample, asked.seed)
     wanted = (
         asked.only
@@ -65,7 +65,7 @@ def main() -> None:
             file.write(json.dumps(known[name]) + "\n")
         print(f"{place + 1}/{len(wanted)} {told(known[name])}", file=sys.stderr)
     rows = [known[name] for name in sorted(names) if name in known]
-    text = coverage_table.document(asked.library, rows, len(names), asked.measurements)
+    text = coverage_table.document(asked.source, rows, len(names), asked.measurements)
     if asked.out is None:
         print(text)
     else:

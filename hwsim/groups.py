@@ -108,7 +108,8 @@ class Group:
         slowdown = self._of_loop("slowdown", machine.structure.coefficients, 1.0)
         serial_s = self._of_loop("call_s", machine.structure.coefficients, 0.0)
         serial_s = serial_s + self._fresh_s(values, machine.structure.coefficients)
-        serial_s = serial_s + demand.waited / machine.dram_byte_per_s
+        if np.any(demand.waited):  # zeros would take on every point of a varying bandwidth
+            serial_s = serial_s + demand.waited / machine.dram_byte_per_s
         dram = dram + demand.extra_dram
         matrix_s = demand.matrix / _per_row(machine.matrix_flop_per_s, self._dtypes)
         c = machine.structure.coefficients
