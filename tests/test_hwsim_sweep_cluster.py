@@ -90,3 +90,17 @@ def test_a_scheduler_without_workers_is_refused(tmp_path: Path) -> None:
         pytest.raises(HwsimError, match="has no workers; start some with `dask worker"),
     ):
         hwsim.sweep(grid(tmp_path), cluster=empty.scheduler_address)
+
+
+def test_a_model_that_workers_cannot_trace_is_refused_as_here(cluster: Any) -> None:
+    spec = {
+        "model": ["gpt2", "bert-base"],
+        "phase": "decode",
+        "device": "h100-sxm",
+        "axes": {"batch": "1:4"},
+    }
+    with pytest.raises(ValueError, match="bert-base") as here:
+        hwsim.sweep(spec)
+    with pytest.raises(ValueError, match="bert-base") as there:
+        hwsim.sweep(spec, cluster=cluster.scheduler_address)
+    assert str(there.value) == str(here.value)

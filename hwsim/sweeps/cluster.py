@@ -4,10 +4,15 @@ price.
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from graphs.ir import OperatorGraph
@@ -15,6 +20,7 @@ from hwsim.errors import HwsimError
 from hwsim.sweeps.batch import Batch
 from hwsim.sweeps.chunk import price_chunk
 from hwsim.sweeps.plan import Plan
+from hwsim.sweeps.planning import Refused
 from hwsim.sweeps.processes import Priced, Writer
 from hwsim.sweeps.sources import tool_hash
 from hwsim.tracing import trace
@@ -30,10 +36,10 @@ class Farm:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def trace(self, wanted: Sequence[tuple[str, str]]) -> list[OperatorGraph]:
-        """Graphs of (model, phase), each traced by some worker."""
+    def trace(self, wanted: Sequence[tuple[str, str]]) -> list[OperatorGraph | ValueError]:
+        """Graphs of (model, phase), each traced by some worker, or why there is none."""
         futures = self._client.map(_trace, wanted, retries=RETRIES, pure=False)
-        found: list[OperatorGraph] = self._client.gather(futures)
+        found: list[OperatorGraph | ValueError] = self._client.gather(futures)
         return found
 
     def price(self, plan: Plan, numbers: Sequence[int], writer: Writer | None) -> Priced:
@@ -56,6 +62,8 @@ class Farm:
         try:
             for future in finished:
                 number, batch = future.result()
+                if isinstance(batch, ValueError):
+                    raise batch
                 future.release()
                 if waiting:
                     more()
@@ -106,8 +114,31 @@ def _tool() -> str:
     return tool_hash()
 
 
-def _trace(wanted: tuple[str, str]) -> OperatorGraph:
-    return trace(wanted[0], phase=wanted[1])
+def _trace(wanted: tuple[str, str]) -> OperatorGraph | ValueError:
+    """Trace in a process of its own: a worker looks at its own frames many times a second, and tensors in a
+    frame that is looked at die later than they would.
+    """
+    with tempfile.TemporaryDirectory(prefix="hwsim-") as folder:
+        answer = Path(folder) / "answer"
+        asked = [sys.executable, "-c", f"from {__name__} import answer; answer()", *wanted, str(answer)]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        ended = subprocess.run(asked, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+        if not answer.exists():
+            last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
+            return HwsimError(f"the process that traced {wanted[0]} ended with {ended.returncode}: {last}")
+        found: OperatorGraph | ValueError = pickle.loads(answer.read_bytes())  # written just now, below
+        return found
+
+
+def answer() -> None:
+    """Trace what the command line names (model, phase) into the file that it names last."""
+    model, phase, path = sys.argv[1:]
+    found: OperatorGraph | ValueError
+    try:
+        found = trace(model, phase=phase)
+    except Refused as error:
+        found = error
+    Path(path).write_bytes(pickle.dumps(found))
 
 
 @lru_cache(maxsize=2)
@@ -116,5 +147,8 @@ def _unpacked(packed: bytes) -> Plan:
     return plan
 
 
-def _price(packed: bytes, number: int) -> tuple[int, Batch]:
-    return number, price_chunk(_unpacked(packed), number)
+def _price(packed: bytes, number: int) -> tuple[int, Batch | ValueError]:
+    try:
+        return number, price_chunk(_unpacked(packed), number)
+    except Refused as error:  # no other worker would say otherwise
+        return number, error

@@ -38,7 +38,7 @@ STRUCTURAL = (
     *(f"train.{field.name}" for field in fields(Training)),
     *(f"parallel.{field.name}" for field in fields(Parallel)),
 )
-Tracer = Callable[[Sequence[tuple[str, str]]], list[OperatorGraph]]
+Tracer = Callable[[Sequence[tuple[str, str]]], list[OperatorGraph | ValueError]]
 Refused = (HwsimError, GraphError, DeviceError)
 
 
@@ -103,15 +103,17 @@ def _graphs(spec: SweepSpec, trace_all: Tracer | None) -> dict[tuple[str, str], 
     pairs = [(one.model, one.phase) for one in spec.workload] or list(product(spec.model, spec.phase))
     wanted = list(dict.fromkeys((model, phase) for model, phase in pairs if isinstance(model, str)))
     found: dict[tuple[str, str], OperatorGraph] = {}
+    elsewhere: dict[tuple[str, str], OperatorGraph | ValueError] = {}
     if trace_all is not None:
         # a path is one of this machine
         remote = [pair for pair in wanted if not pair[0].endswith(".json") and not {"/", ":"} & set(pair[0])]
-        found.update(zip(remote, trace_all(remote), strict=True))
+        elsewhere.update(zip(remote, trace_all(remote), strict=True))
     for model, phase in wanted:
-        if (model, phase) in found:
-            continue
         try:
-            found[model, phase] = trace(model, phase=phase)
+            graph = elsewhere[model, phase] if (model, phase) in elsewhere else trace(model, phase=phase)
+            if isinstance(graph, ValueError):
+                raise graph
+            found[model, phase] = graph
         except Refused:
             if spec.impossible == "refuse":
                 raise
