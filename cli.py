@@ -1000,9 +1000,9 @@ def validate(
         str, typer.Option("--device", "-d", metavar="DEV", help="The machine to run on: local.")
     ] = "local",
     phase: Phase = "forward",
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Sequences or images at once.")] = None,
-    seq: Annotated[int | None, typer.Option(metavar="N", help="New tokens per sequence.")] = None,
-    context: Annotated[int | None, typer.Option(metavar="N", help="Tokens already cached.")] = None,
+    batch: Batch = None,
+    seq: Seq = None,
+    context: Context = None,
     dtype: Annotated[
         str | None, typer.Option(metavar="D", help="To run in; the model's own if not given.")
     ] = None,

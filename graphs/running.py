@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -273,9 +272,10 @@ def _call(job: Job) -> Callable[[], object]:
     import torch
 
     from graphs.layers import materialise
+    from graphs.tracing.symbolic import default_dtype
 
     dtype = getattr(torch, RUNNABLE[job.dtype])
-    with _default_dtype(dtype), torch.random.fork_rng(devices=[]):
+    with default_dtype(dtype), torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         module = job.build()
         if any(one.dtype != dtype for one in module.parameters()):
@@ -322,15 +322,3 @@ def compiled(call: Callable[[], object]) -> Callable[[], object]:
     found()
     found()
     return found
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    import torch
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

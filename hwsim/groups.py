@@ -76,6 +76,8 @@ class Group:
         self._scattered = Stacked(
             [work.reads[0] if work.reads and not work.gather_run.is_zero else number(0) for work in works]
         )
+        again = any(not work.again.is_zero for work in works)
+        self._again = Stacked([work.again for work in works]) if again else None
         self._passes = Stacked([_passes(work) for work in works])
         self._dims = {name: Stacked([work.dims[name] for work in works]) for name in _DIMS[shape]}
         self._first_byte, self._second_byte = self._width(0), self._width(1)
@@ -99,6 +101,8 @@ class Group:
     def price(self, values: Environment, machine: Machine) -> Priced:
         """The cheapest candidate of every row at every point, by its complete price at nominal clock."""
         dram, moved, first = self._traffic.bytes(values, machine)
+        if self._again is not None:
+            moved = moved + self._again(values) * self._first_byte
         vector = self._vector(values)
         special = self._special(values)
         demand, arithmetic = self._demand(values, machine, moved)
@@ -264,7 +268,7 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
             row.work.vector_flop,
             row.work.additions,
         ]
-        exprs += [row.work.special_op, row.work.gather_run]
+        exprs += [row.work.special_op, row.work.gather_run, row.work.again]
         for reuse in (*row.read_classes, *row.write_classes):
             if reuse != NEVER:
                 exprs += [table.sizes[i] for i in np.flatnonzero(table.distances.coefficients[reuse])]

@@ -139,10 +139,14 @@ def recurrent_layers(
 
 def replacements() -> Iterator[tuple[str, Any]]:
     """torch's recurrent layers by operator, and what to run instead of each."""
+    for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+        yield f"{kind}.input", _layers_of(kind)
 
-    def lstm(
+
+def _layers_of(kind: str) -> Any:
+    def layers_of(
         x: Tensor,
-        states: Sequence[Tensor],
+        given: Tensor | Sequence[Tensor],
         parameters: Sequence[Tensor],
         biased: bool,
         layers: int,
@@ -151,44 +155,16 @@ def replacements() -> Iterator[tuple[str, Any]]:
         both_ways: bool,
         batch_first: bool,
     ) -> tuple[Tensor, ...]:
-        if states[0].shape[-1] != states[1].shape[-1]:  # projected: step by step, as torch does
+        states = [given] if isinstance(given, Tensor) else given  # an LSTM has two
+        if states[0].shape[-1] != states[-1].shape[-1]:  # projected: step by step, as torch does
             made: tuple[Tensor, ...] = lstm_impl(
                 x, states, parameters, biased, layers, dropout, train, both_ways, batch_first
             )
             return made
         return recurrent_layers(
-            "lstm",
-            x,
-            states,
-            parameters,
-            biased=biased,
-            layers=layers,
-            dropout=dropout if train else 0.0,
-            both_ways=both_ways,
-            batch_first=batch_first,
-        )
-
-    yield "lstm.input", lstm
-    for kind in ("gru", "rnn_tanh", "rnn_relu"):
-        yield f"{kind}.input", _plain(kind)
-
-
-def _plain(kind: str) -> Any:
-    def layers_of(
-        x: Tensor,
-        state: Tensor,
-        parameters: Sequence[Tensor],
-        biased: bool,
-        layers: int,
-        dropout: float,
-        train: bool,
-        both_ways: bool,
-        batch_first: bool,
-    ) -> tuple[Tensor, ...]:
-        return recurrent_layers(
             kind,
             x,
-            [state],
+            states,
             parameters,
             biased=biased,
             layers=layers,

@@ -5,7 +5,6 @@ arXiv:1810.04805, 2019. Token, position and segment embeddings, then layers of a
 each followed by LayerNorm over the residual sum (post-norm); the pooler is a tanh linear on the first
 token. No padding mask: every sequence has `seq` tokens. `-mlm` adds the heads of pre-training: a linear with
 GELU and LayerNorm, then scores over the vocabulary by the token embedding; and whether two segments follow.
-`-8k` has a longer position table, as published runs on long sequences give it.
 """
 
 from __future__ import annotations
@@ -29,11 +28,6 @@ CONFIGS = {
     },
     "bert-base-mlm": {
         "layers": 12, "hidden": 768, "heads": 12, "intermediate": 3072, "vocab": 30522, "max_position": 512,
-        "segments": 2, "activation": "gelu", "norm_eps": 1e-12, "dropout": 0.1, "dtype": "float32",
-        "loss": "cross_entropy",
-    },
-    "bert-base-mlm-8k": {
-        "layers": 12, "hidden": 768, "heads": 12, "intermediate": 3072, "vocab": 30522, "max_position": 8192,
         "segments": 2, "activation": "gelu", "norm_eps": 1e-12, "dropout": 0.1, "dtype": "float32",
         "loss": "cross_entropy",
     },

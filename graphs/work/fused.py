@@ -26,6 +26,7 @@ def fused_work(operator: Operator) -> Work:
         reads=tuple(spec.elements for spec in operator.inputs),
         writes=tuple(spec.elements for spec in operator.outputs),
         gather_run=head.gather_run,
+        again=head.again,
         executed=head.executed,
     )
 

@@ -58,7 +58,8 @@ class Work:
     `stream`. `flop` is matrix work (2 per multiply-add), `vector_flop` elementwise arithmetic, `special_op`
     exp/tanh/rsqrt results; `coded_flop` is the part of `flop` whose products are no multiplications, and
     `additions` what is left of it on adders alone; `reads`/`writes` are elements touched per operand, aligned
-    with the operator's inputs/outputs; `gather_run` is the contiguous run of a gather (0 = streaming).
+    with the operator's inputs/outputs; `gather_run` is the contiguous run of a gather (0 = streaming),
+    `again` what it reads of its first operand beyond `reads`, while that is on chip.
     `executed` is what a kernel has to do where that is more than the algorithm's `flop` (None: the same).
     """
 
@@ -72,6 +73,7 @@ class Work:
     reads: tuple[Expr, ...] = ()
     writes: tuple[Expr, ...] = ()
     gather_run: Expr = ZERO
+    again: Expr = ZERO
     executed: Expr | None = None
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from hwsim.engines.demand import Array, GemmRows, StreamRows
+from hwsim.engines.demand import Array, Demand, GemmRows, StreamRows, Structure
 
 
 def reread_byte(rows: GemmRows, capacity: Any) -> Array:
@@ -29,6 +30,23 @@ def reread_byte(rows: GemmRows, capacity: Any) -> Array:
 def busiest_byte(total: Array, block: float, units: Any) -> Array:
     """Bytes of the busiest unit when `total` is dealt out in blocks of at least `block` bytes."""
     return np.asarray(np.maximum(total / units, np.minimum(total, block)))
+
+
+def streamed(
+    rows: StreamRows, machine: Structure, label: str, busiest: Callable[[Array], Array] | None = None
+) -> Demand:
+    """A pass over memory that computes no product; `busiest` says how many of the bytes one unit fetches."""
+    wasted = wasted_byte(rows, machine.coefficients["gather_granule_byte"])
+    fetched = rows.moved_byte + wasted
+    zero = np.zeros((1, 1, 1))
+    return Demand(
+        matrix=zero,
+        executed=zero,
+        onchip=fetched[None],
+        busiest=zero if busiest is None else busiest(fetched)[None],
+        extra_dram=wasted,
+        labels=(label,),
+    )
 
 
 def wasted_byte(rows: StreamRows, granule: Any) -> Array:

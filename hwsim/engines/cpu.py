@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwsim.engines.blocking import busiest_byte, reread_byte, wasted_byte
+from hwsim.engines.blocking import busiest_byte, reread_byte, streamed
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows, Structure
 from hwsim.engines.simt import visible_keys
 
@@ -86,17 +86,7 @@ def query_blocks(q_len: Array) -> Array:
 
 def stream(rows: StreamRows, machine: Structure) -> Demand:
     """Loops over memory, split over cores when long enough; a gather fetches whole cache lines."""
-    wasted = wasted_byte(rows, machine.coefficients["gather_granule_byte"])
-    fetched = rows.moved_byte + wasted
-    zero = np.zeros((1, 1, 1))
-    return Demand(
-        matrix=zero,
-        executed=zero,
-        onchip=fetched[None],
-        busiest=busiest_byte(fetched, BYTE_BLOCK, machine.units)[None],
-        extra_dram=wasted,
-        labels=("loop",),
-    )
+    return streamed(rows, machine, "loop", lambda byte: busiest_byte(byte, BYTE_BLOCK, machine.units))
 
 
 def _on_cores(busy: Array, block: Array | float, machine: Structure) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hwsim.engines.blocking import busiest_byte, reread_byte, wasted_byte
+from hwsim.engines.blocking import busiest_byte, reread_byte, streamed
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows, Structure
 from hwsim.engines.splitting import fixed_split
 
@@ -193,18 +193,13 @@ def stream(rows: StreamRows, machine: Structure) -> Demand:
     Whoever combines a row waits for it: an SM then takes longer for a byte. A softmax row that a warp can
     hold passes at the speed of a copy, a longer one is read again by a whole block.
     """
-    wasted = wasted_byte(rows, machine.coefficients["gather_granule_byte"])
-    fetched = rows.moved_byte + wasted
-    zero = np.zeros((1, 1, 1))
     c = machine.coefficients
     slower = np.where(rows.row > ROW_OF_A_WARP, c["long_row_slowdown"], 1.0)
     slower = slower * np.where(rows.combined > 0, c["reduction_slowdown"], 1.0)
     slower = slower * np.where(rows.scattered_byte > 0, c["lookup_slowdown"], 1.0)
-    return Demand(
-        matrix=zero,
-        executed=zero,
-        onchip=fetched[None],
-        busiest=(busiest_byte(fetched, STREAM_BLOCK, machine.units) * slower)[None],
-        extra_dram=wasted,
-        labels=("stream",),
+    return streamed(
+        rows,
+        machine,
+        "stream",
+        lambda byte: np.asarray(busiest_byte(byte, STREAM_BLOCK, machine.units) * slower),
     )

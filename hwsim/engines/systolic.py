@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hwsim.engines.blocking import wasted_byte
+from hwsim.engines.blocking import streamed
 from hwsim.engines.demand import Array, AttentionRows, Demand, GemmRows, StreamRows, Structure
 from hwsim.engines.simt import visible_keys
 from hwsim.engines.tiling import best_tiling
@@ -136,14 +136,4 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
 
 def stream(rows: StreamRows, machine: Structure) -> Demand:
     """Vector unit: everything streams through the scratchpad."""
-    wasted = wasted_byte(rows, machine.coefficients["gather_granule_byte"])
-    fetched = rows.moved_byte + wasted
-    zero = np.zeros((1, 1, 1))
-    return Demand(
-        matrix=zero,
-        executed=zero,
-        onchip=fetched[None],
-        busiest=zero,
-        extra_dram=wasted,
-        labels=("vector unit",),
-    )
+    return streamed(rows, machine, "vector unit")

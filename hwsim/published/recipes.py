@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from graphs.errors import GraphError
 from graphs.expressions import evaluate
 from graphs.ir import WEIGHT, OperatorGraph, Storage, module_template
 from graphs.workload import dtype_bits
+from hwsim.capacity import largest
 from hwsim.errors import HwsimError
 from hwsim.estimating import bind, bound_graph, estimate
 from hwsim.fitted import coefficients_for
@@ -26,6 +27,7 @@ from hwsim.tracing import trace
 
 COUNT, MEMORY, RATE = 0.05, 0.15, 0.25  # how far off still counts as reproduced
 _RUNS = 256
+MOST = 8192  # the largest size looked for where a model has no bound of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,22 +146,41 @@ def _without_take(run: Run) -> Run:
     return replace(run, take="", within="")
 
 
+def _fitting(size: str) -> Take:
+    """The largest value of a size that fits, in steps of what sequence ranks can share."""
+
+    def of(run: Run) -> float:
+        graph = graph_of(run)
+        bound = next((one.maximum for one in graph.symbols if one.name == size), None)
+        most = MOST if bound is None else int(evaluate(bound, {}))
+        step = int(dict(run.set).get("parallel.sp", 1)) if size == "seq" else 1
+        given = {**_grid(run), **_given(run)}
+        ask = partial(estimate, graph, run.device, phase=run.phase, **given)
+        return float(largest(size, ask, most=most, step=step))
+
+    return Take(tolerance=MEMORY, of=of)
+
+
 @lru_cache(maxsize=_RUNS)
 def _priced(run: Run) -> Any:
+    sizes, given = _grid(run), _given(run)
+    if run.generate is None:
+        return estimate(graph_of(run), run.device, phase=run.phase, **sizes, **given)
+    prompt = sizes.pop("seq", None)
+    return request(run.model, run.device, generate=run.generate, prompt=prompt, **sizes, **given)
+
+
+def _given(run: Run) -> dict[str, Any]:
+    """What an estimate is told beside sizes."""
     if not run.device:
         raise HwsimError(f"a run of {run.model} needs a device; name one")
-    given: dict[str, Any] = {
+    return {
         "dtype": run.dtype,
         "weights": run.weights,
         "kv": run.kv,
         "stack": run.stack,
         "overrides": dict(run.set),
     }
-    sizes = _grid(run)
-    if run.generate is None:
-        return estimate(graph_of(run), run.device, phase=run.phase, **sizes, **given)
-    prompt = sizes.pop("seq", None)
-    return request(run.model, run.device, generate=run.generate, prompt=prompt, **sizes, **given)
 
 
 def _grid(run: Run) -> dict[str, Any]:
@@ -183,5 +204,7 @@ TAKES: Mapping[str, Take] = {
     "energy_j": _estimated("energy_j", RATE),
     "mfu": _estimated("mfu", RATE),
     "peak_memory_bytes": _estimated("peak_memory_bytes", MEMORY),
+    "largest_batch": _fitting("batch"),
+    "largest_seq": _fitting("seq"),
     "dram_bytes": _estimated("dram_bytes", MEMORY),
 }
