@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hwsim
@@ -92,6 +93,33 @@ def test_a_grid_of_sizes_tells_its_mean_or_its_largest(tmp_path: Path) -> None:
     assert spelled(read(file)[0].recipe).endswith(
         "batch 1 3, seq 16 32, on h100-sxm, compiled; mean over the grid"
     )  # type: ignore[arg-type]
+
+
+def test_the_largest_size_that_fits_is_the_last_one_that_does(tmp_path: Path) -> None:
+    small = {"stack.reserve": "0 GB", "device.memory.dram.capacity": "30 MB"}
+    keys = ", ".join(f'"{path}" = "{value}"' for path, value in small.items())
+    row = 'published = 1\nrun = {{ take = "largest_{}", at = {{ {} }}, set = {{ {} }} }}'
+    rows = hwsim.claims(
+        claims_file(tmp_path, row.format("batch", "seq = 64", keys), row.format("seq", "batch = 40", keys))
+    ).rows
+    model = str(tmp_path.parent / "block.py:block")
+    for checked, name, fixed in zip(rows, ("batch", "seq"), ({"seq": 64}, {"batch": 40}), strict=True):
+        assert checked.ours is not None
+        sizes = np.array([checked.ours, checked.ours + 1])
+        found = hwsim.estimate(model, "h100-sxm", overrides=small, **fixed, **{name: sizes})
+        assert found.fits.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("capacity", "message"), [("80 GB", "batch 8192 fits, and"), ("0.001 MB", "not even batch 1 f")]
+)
+def test_a_size_that_always_or_never_fits_has_no_largest_value(
+    tmp_path: Path, capacity: str, message: str
+) -> None:
+    keys = f'"stack.reserve" = "0 GB", "device.memory.dram.capacity" = "{capacity}"'
+    row = f'published = 1\nrun = {{ take = "largest_batch", at = {{ seq = 64 }}, set = {{ {keys} }} }}'
+    with pytest.raises(HwsimError, match=message):
+        hwsim.claims(claims_file(tmp_path, row))
 
 
 def test_the_printed_value_never_enters_the_computation(tmp_path: Path) -> None:
