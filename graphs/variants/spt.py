@@ -146,7 +146,7 @@ SYMBOLS = {
         "meaning": "tokens that one block of the FFN gets",
     },
 }
-GUARDS = {"forward": ["block_tokens <= batch*seq"]}
+GUARDS: dict[str, list[str]] = {}
 BASELINES = {
     "spt-opt-2048": ["spt-opt-2048-lora", "spt-opt-2048-full"],
     "spt-llama-4096": ["spt-llama-4096-lora", "spt-llama-4096-full"],
