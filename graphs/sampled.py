@@ -17,7 +17,8 @@ from torch.utils.flop_counter import register_flop_formula
 def nearest_code(x: Tensor, codewords: Tensor) -> Tensor:
     """Number of the codeword nearest (L1) to each piece of x [n, t, d]; codewords [pieces, codes, width]."""
     pieces = x.unflatten(-1, (codewords.shape[0], 1, codewords.shape[2]))
-    return (pieces - codewords).abs().sum(-1).argmin(-1).int()
+    codes: Tensor = (pieces - codewords).abs().sum(-1).argmin(-1)
+    return codes.int()
 
 
 @nearest_code.register_fake
@@ -65,7 +66,8 @@ def sampled_spread(queries: Tensor, index: Tensor, weight: Tensor, keys: int) ->
 def _picked(table: Tensor, index: Tensor) -> Tensor:
     """Rows of table [n, k, d] at index [n, q, s]: [n, q, s, d]."""
     places = _places(index, table.shape[2])
-    return table.gather(1, places.flatten(1, 2)).unflatten(1, index.shape[1:])
+    picked: Tensor = table.gather(1, places.flatten(1, 2)).unflatten(1, index.shape[1:])
+    return picked
 
 
 def _places(index: Tensor, width: int) -> Tensor:

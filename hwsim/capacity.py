@@ -17,8 +17,8 @@ def largest(size: str, ask: Callable[..., Estimate], *, most: int, step: int = 1
     """The largest multiple of `step` up to `most` that fits, where `ask(**{size: array})` is the estimate."""
 
     def fitting(steps: NDArray[np.int64]) -> NDArray[np.int64]:
-        found = ask(**{size: steps * step})
-        return steps[np.broadcast_to(found.fits, steps.shape)]
+        fits: NDArray[np.bool_] = np.broadcast_to(ask(**{size: steps * step}).fits, steps.shape)
+        return steps[fits]
 
     if most < step:
         raise HwsimError(f"{size} is {most} at most, less than a step of {step}; give a smaller step")

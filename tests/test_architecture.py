@@ -49,7 +49,7 @@ TORCH_AT_LOAD = (
     "graphs/layers.py",
     "graphs/image_layers.py",
     "graphs/lookups.py",
-    "graphs/lookups.py",
+    "graphs/sampled.py",
     "graphs/mixers/*",
     "graphs/sources/*/[!_]*.py",
 )

@@ -73,20 +73,26 @@ TRACED = {
 
 # files that ask for so many models and layouts that the whole takes long: one row in so many
 SAMPLED = {
-    "tpu/maxtext_training.csv": ("maxtext", 6),
-    "aiconfigurator/serving_e2e_silicon_sample.csv": ("serving", 250),
-    "ml_energy/llm_serving_energy.csv": ("served_energy", 60),
-    "timm/timm_benchmark.csv.gz": ("timm", 1000),
+    "tpu/maxtext_training.csv": ("maxtext", 2 / 12, 6),
+    "aiconfigurator/serving_e2e_silicon_sample.csv": ("serving", 2 / 13, 250),
+    "ml_energy/llm_serving_energy.csv": ("served_energy", 7 / 10, 60),
+    "timm/timm_benchmark.csv.gz": ("timm", 4 / 18, 1000),
 }
 
 
 def _answered(shared_folder: Path, name: str, layout: str, share: float) -> Predictions:
-    made = predict(shared_folder / "measurements" / name)
+    return _judged(predict(shared_folder / "measurements" / name), layout, share)
+
+
+def _judged(made: Predictions, layout: str, share: float) -> Predictions:
+    """What holds of every file; `share` of its rows have an answer, at least."""
     assert made.layout.name == layout
     assert silent(made) == []
     assert failures(made) == []
     assert made.predicted.mean() >= share - 1e-9
     assert (share == 0) == (not made.predicted.any())
+    for values in made.values.values():
+        assert np.all(values[np.isfinite(values)] > 0)
     return made
 
 
@@ -111,20 +117,17 @@ def test_a_file_of_models_is_answered(name: str, shared_folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.needs_torch
 @pytest.mark.parametrize("name", SAMPLED)
-def test_a_sample_of_a_file_of_many_models_is_answered_or_noted(
+def test_a_sample_of_a_file_of_many_models_is_answered(
     name: str, shared_folder: Path, tmp_path: Path
 ) -> None:
-    layout, step = SAMPLED[name]
+    layout, share, step = SAMPLED[name]
     source = shared_folder / "measurements" / name
     stored = source.read_bytes()
     text = (gzip.decompress(stored) if name.endswith(".gz") else stored).decode("utf-8")
     rows = [line for at, line in enumerate(text.splitlines(keepends=True)) if at == 0 or at % step == 1]
     (tmp_path / "sample.csv").write_text("".join(rows), encoding="utf-8")
-    made = predict(tmp_path / "sample.csv")
-    assert made.layout.name == layout
+    made = _judged(predict(tmp_path / "sample.csv"), layout, share)
     assert len(made.predicted) == len(rows) - 1
-    assert silent(made) == []
-    assert failures(made) == []
 
 
 @pytest.mark.slow
