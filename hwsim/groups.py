@@ -78,6 +78,7 @@ class Group:
         )
         again = any(not work.again.is_zero for work in works)
         self._again = Stacked([work.again for work in works]) if again else None
+        self._table = Stacked([_table(row) for row in self._rows])
         self._passes = Stacked([_passes(work) for work in works])
         self._dims = {name: Stacked([work.dims[name] for work in works]) for name in _DIMS[shape]}
         self._first_byte, self._second_byte = self._width(0), self._width(1)
@@ -208,8 +209,8 @@ class Group:
         run = self._run(values) * self._first_byte
         scattered = self._scattered(values) * self._first_byte
         streams = StreamRows(
-            moved_byte=moved, scattered_byte=scattered, run_byte=run, combined=self._combined,
-            row=self._row(values),
+            moved_byte=moved, scattered_byte=scattered, run_byte=run,
+            table_byte=self._table(values) * self._first_byte, combined=self._combined, row=self._row(values),
         )  # fmt: skip
         return module.stream(streams, machine.structure), 1.0
 
@@ -268,7 +269,7 @@ def build_groups(table: OpTable, together: bool = False) -> tuple[Group, ...]:
             row.work.vector_flop,
             row.work.additions,
         ]
-        exprs += [row.work.special_op, row.work.gather_run, row.work.again]
+        exprs += [row.work.special_op, row.work.gather_run, row.work.again, _table(row)]
         for reuse in (*row.read_classes, *row.write_classes):
             if reuse != NEVER:
                 exprs += [table.sizes[i] for i in np.flatnonzero(table.distances.coefficients[reuse])]
@@ -315,6 +316,12 @@ def _results(rows: Sequence[Row]) -> list[tuple[Stacked, Array]]:
         width = [[row.write_bits[at] / 8 if fresh else 0.0] for row, fresh in zip(rows, new, strict=True)]
         found.append((Stacked(elements), np.array(width)))
     return found
+
+
+def _table(row: Row) -> Expr:
+    """Elements of the tensor whose rows are picked or added to; 0 where all is read in order."""
+    first = _first(row.operator)
+    return number(0) if row.work.gather_run.is_zero or not first.inputs else first.inputs[0].elements
 
 
 def _in_place(operator: Operator) -> bool:

@@ -1,4 +1,5 @@
-"""Operators kept whole: attention, RMS norm and dropout are one node each, whatever torch would do inside.
+"""Operators kept whole: attention, RMS norm, dropout and interpolation are one node each, whatever torch
+would do inside.
 
 They are caught in torch's dispatcher, by operator, for the duration of a trace: whoever calls them, under
 whatever imported name or from inside torch, arrives there. The stack later decides which kernel runs
@@ -9,7 +10,7 @@ per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,8 +21,9 @@ from graphs.errors import GraphError
 from graphs.expressions import Expr, number, product
 from graphs.tracing.loops import replacements
 from graphs.tracing.recorder import Recorder
-from graphs.tracing.torch_private import dispatched
+from graphs.tracing.torch_private import dispatched, upsample_compute_output_size
 from graphs.work import Canonical, Operand
+from graphs.work.resampling import INTERPOLATIONS, interpolation
 
 Tensors = tuple[torch.Tensor | None, ...]
 
@@ -75,9 +77,31 @@ def composites(recorder: Recorder) -> Iterator[None]:
         stack.enter_context(dispatched("scaled_dot_product_attention", attention))
         stack.enter_context(dispatched("rms_norm", rms_norm))
         stack.enter_context(dispatched("dropout", dropout))
-        for operator, whole in replacements():
+        for operator, whole in (*replacements(), *_interpolations(recorder)):
             stack.enter_context(dispatched(operator, whole))
         yield
+
+
+def _interpolations(recorder: Recorder) -> Iterator[tuple[str, Callable[..., torch.Tensor]]]:
+    """Torch's symbolic shapes would make index arithmetic and a gather per tap of them."""
+
+    def whole(name: str, input: torch.Tensor, sizes: Sequence[Any]) -> torch.Tensor:
+        out: torch.Tensor = _Interpolation.apply(recorder, name, sizes, input)  # type: ignore[no-untyped-call]
+        return out
+
+    def sized(name: str) -> Callable[..., torch.Tensor]:
+        return lambda input, output_size, *_, **__: whole(name, input, output_size)
+
+    def scaled(name: str) -> Callable[..., torch.Tensor]:
+        def interpolate(input: torch.Tensor, output_size: Any, *settings: Any, **named: Any) -> torch.Tensor:
+            factors = named.get("scale_factors", settings[-1] if settings else None)
+            return whole(name, input, upsample_compute_output_size(input.size(), output_size, factors))
+
+        return interpolate
+
+    for name in INTERPOLATIONS:
+        yield name, sized(name)
+        yield f"{name}.vec", scaled(name)
 
 
 def _wanted(*tensors: torch.Tensor | None) -> bool:
@@ -213,3 +237,23 @@ class _RMSNorm(torch.autograd.Function):
         made = Canonical("rms_norm_backward", ctx.dims)
         _record(ctx.recorder, "rms_norm_backward", made, (grad, data, weight, scale), given)
         return None, None, None, *given
+
+
+class _Interpolation(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, recorder: Recorder, name: str, sizes: Sequence[Any], input: torch.Tensor
+    ) -> torch.Tensor:
+        with recorder.not_recording():
+            out = input.new_empty((*input.shape[:2], *sizes))
+        ctx.recorder, ctx.name, ctx.shape = recorder, name, input.shape
+        _record(recorder, f"aten.{name}", interpolation(INTERPOLATIONS[name]), (input,), (out,))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+        with ctx.recorder.not_recording():
+            given = grad.new_empty(ctx.shape)
+        made = interpolation(INTERPOLATIONS[ctx.name], backward=True)
+        _record(ctx.recorder, f"aten.{ctx.name}_backward", made, (grad,), (given,))
+        return None, None, None, given

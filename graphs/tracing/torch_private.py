@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._C import DispatchKey
-from torch._decomp.decompositions import lstm_impl
+from torch._decomp.decompositions import lstm_impl, upsample_compute_output_size
 from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch._subclasses import fake_tensor
@@ -44,6 +44,7 @@ __all__ = [
     "tracing_context",
     "twin",
     "unflattened",
+    "upsample_compute_output_size",
     "with_real_tensors",
     "without_initial_values",
     "without_weights",

@@ -49,6 +49,7 @@ COSTS: dict[str, tuple[int, int]] = {
     "fake_quantize_per_tensor_affine_cachemask": (6, 1), "fake_quantize_per_channel_affine_cachemask": (6, 1),
     "masked_select": (1, 0), "isin": (8, 0), "gcd": (8, 4), "lcm": (8, 4), "nextafter": (2, 0),
     "ldexp": (1, 1), "multinomial": (4, 1),
+    "native_batch_norm": (2, 0), "_native_batch_norm_legit_no_training": (2, 0),  # statistics known
 }  # fmt: skip
 _CREATE = ("ones", "zeros", "full", "arange", "ones_like", "zeros_like", "full_like", "new_zeros", "new_ones",
            "new_full", "linspace", "logspace", "hann_window", "hamming_window", "blackman_window",
@@ -85,7 +86,11 @@ def create_work(operator: Operator) -> Work:
     )
 
 
+_ELSEWHERE = ("native_batch_norm", "_native_batch_norm_legit_no_training")  # read by rules of norms
 ATEN = {
-    f"aten.{name}{suffix}": _pointwise for name in COSTS if name not in _CREATE for suffix in ("", "_")
+    f"aten.{name}{suffix}": _pointwise
+    for name in COSTS
+    if name not in (*_CREATE, *_ELSEWHERE)
+    for suffix in ("", "_")
 } | {f"aten.{name}{suffix}": _create for name in _CREATE for suffix in ("", "_")}
 RULES = {"pointwise": pointwise_work, "create": create_work}

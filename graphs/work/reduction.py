@@ -86,6 +86,11 @@ def _group_norm_backward(call: Call) -> Canonical:
 
 
 def _batch_norm(call: Call) -> Canonical:
+    """With statistics that are known nothing is combined: a scale and a shift per channel."""
+    if call.name.endswith("_no_training") or (
+        call.name == "aten.native_batch_norm" and len(call.arguments) > 5 and not call.arguments[5]
+    ):
+        return Canonical("pointwise", outputs=(0,))
     shape = call.inputs[0].shape
     return Canonical("norm", (("rows", shape[1]), ("cols", shape[0] * product(shape[2:]))))
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwsim.engines.demand import Array, Demand, GemmRows, StreamRows, Structure
+from hwsim.pricing import miss_fraction
 
 
 def reread_byte(rows: GemmRows, capacity: Any) -> Array:
@@ -36,7 +37,7 @@ def streamed(
     rows: StreamRows, machine: Structure, label: str, busiest: Callable[[Array], Array] | None = None
 ) -> Demand:
     """A pass over memory that computes no product; `busiest` says how many of the bytes one unit fetches."""
-    wasted = wasted_byte(rows, machine.coefficients["gather_granule_byte"])
+    wasted, wasted_dram = wasted_byte(rows, machine)
     fetched = rows.moved_byte + wasted
     zero = np.zeros((1, 1, 1))
     return Demand(
@@ -44,12 +45,19 @@ def streamed(
         executed=zero,
         onchip=fetched[None],
         busiest=zero if busiest is None else busiest(fetched)[None],
-        extra_dram=wasted,
+        extra_dram=wasted_dram,
         labels=(label,),
     )
 
 
-def wasted_byte(rows: StreamRows, granule: Any) -> Array:
-    """Bytes fetched beyond those wanted, where runs are shorter than the `granule` of one access."""
+def wasted_byte(rows: StreamRows, machine: Structure) -> tuple[Array, Array]:
+    """Bytes fetched beyond those wanted, where runs are shorter than one access: on chip, and from DRAM.
+
+    A table that stays on chip comes from DRAM once at most, however often its rows are picked.
+    """
     run = np.maximum(rows.run_byte, 1.0)
-    return np.asarray(rows.scattered_byte * (np.maximum(run, granule) / run - 1.0))
+    c = machine.coefficients
+    granule = c["gather_granule_byte"]
+    wasted = rows.scattered_byte * (np.maximum(run, granule) / run - 1.0)
+    missed = miss_fraction(rows.table_byte, machine.onchip_byte, c["cache_reuse_low"], c["cache_reuse_high"])
+    return np.asarray(wasted), np.asarray(np.minimum(wasted, rows.table_byte + missed * wasted))

@@ -57,7 +57,8 @@ class AttentionRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRows:
-    """Work that streams, [R, U]: bytes moved, those of them read in scattered runs, the bytes of one run.
+    """Work that streams, [R, U]: bytes moved, those of them read in scattered runs, the bytes of one run, and
+    those of the table that the runs are picked from.
 
     `combined` [R, 1] is 1 for norms and other work that combines the elements of a row; `row` [R, U] are the
     elements of a row of softmax, 0 elsewhere.
@@ -66,6 +67,7 @@ class StreamRows:
     moved_byte: Array
     scattered_byte: Array
     run_byte: Array
+    table_byte: Array
     combined: Array = field(default_factory=lambda: np.zeros((1, 1)))
     row: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
