@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import hwsim
 from graphs import catalog
-from graphs.expressions import number
+from graphs.expressions import evaluate, number
 from graphs.ir import ACTIVATION, Operator, TensorSpec
 from graphs.own import trace_own
 from graphs.work import aten_rule, is_free, work_of
@@ -255,3 +255,49 @@ def test_rows_are_written_in_place_unless_the_rest_is_copied(
     assert [amount.value for amount in work.reads] == [reads, 3, 24]
     assert [amount.value for amount in work.writes] == [writes]
     assert work.vector_flop.value == added
+
+
+class Resized(nn.Module):
+    """A convolution whose result is interpolated to `times` its sides."""
+
+    def __init__(self, mode: str, times: float = 2.0, dims: int = 2) -> None:
+        super().__init__()
+        self.mode, self.times = mode, times
+        self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(self.conv(x), scale_factor=self.times, mode=self.mode).sum()
+
+
+@pytest.mark.parametrize(
+    ("mode", "dims", "taps"),
+    [
+        ("nearest", 1, 1), ("linear", 1, 2), ("nearest", 2, 1), ("nearest-exact", 2, 1), ("bilinear", 2, 4),
+        ("bicubic", 2, 16), ("nearest", 3, 1), ("trilinear", 3, 8),
+    ],
+)  # fmt: skip
+def test_an_interpolation_is_one_operator_there_and_back(mode: str, dims: int, taps: int) -> None:
+    """By hand: a multiply-add per tap of each of the 4 x 12^dims elements, whichever way."""
+    shape = ("batch", 4, *[8] * dims)
+    graph = trace_own(Resized(mode, 1.5, dims), {"x": shape}, phase="train")
+    found = [n.operator for n in graph.nodes if n.operator.kind.startswith("interpolate")]
+    assert [one.kind for one in found] == ["interpolate", "interpolate_backward"]
+    assert "gather" not in {n.operator.kind for n in graph.nodes}
+    for one in found:
+        assert evaluate(work_of(one).vector_flop, {"batch": 3}) == 3 * 4 * 12**dims * taps * 2
+        made = 12 if one.kind == "interpolate" else 8
+        assert evaluate(one.outputs[0].elements, {"batch": 3}) == 3 * 4 * made**dims
+
+
+def test_sides_that_are_open_stay_open_through_an_interpolation() -> None:
+    graph = trace_own(Resized("bilinear"), {"x": ("batch", 4, "side", "side")}, sizes={"side": 16})
+    (one,) = [n.operator for n in graph.nodes if n.operator.kind == "interpolate"]
+    assert evaluate(one.outputs[0].elements, {"batch": 2, "side": 10}) == 2 * 4 * 20 * 20
+
+
+@pytest.mark.parametrize(("phase", "kind"), [("forward", "pointwise"), ("train", "norm")])
+def test_batch_norm_with_known_statistics_combines_nothing(phase: str, kind: str) -> None:
+    module = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    graph = trace_own(module, {"input": ("batch", 4, 8, 8)}, phase=phase)
+    (one,) = [n.operator for n in graph.nodes if "batch_norm" in n.operator.name][:1]
+    assert one.kind == kind

@@ -359,6 +359,17 @@ def test_a_gather_of_short_runs_fetches_whole_granules(engine: str, tmp_path: Pa
     assert result.dram_bytes == pytest.approx(rows * (64 + 4 + 4))
 
 
+@pytest.mark.parametrize("engine", ["simt", "cpu", "systolic"])
+def test_a_table_that_stays_on_chip_is_fetched_once_however_often_it_is_read(
+    engine: str, tmp_path: Path
+) -> None:
+    """100 000 picks of 4 bytes out of 4 kB in a buffer of 1 MB: waste of DRAM is at most the table."""
+    changes = {"coefficient.gather_granule_byte": 64.0}
+    rows = 100_000
+    result = price(gather_graph(), toy(tmp_path, engine), changes, rows=rows, run=1, t=1000)
+    assert result.dram_bytes == pytest.approx(rows * 3 * 4 + 4000)
+
+
 @pytest.mark.parametrize("engine", ["systolic", "spatial"])
 def test_a_tiling_is_searched_under_the_buffer(engine: str, tmp_path: Path) -> None:
     """Half of 1 MB holds a tile of sums 256 x 405 with 32 of depth of each operand: of 2000 x 2000 that are

@@ -20,6 +20,7 @@ class Unsolved(GraphError):
 SAMPLES = 3  # decide a quadratic; the others verify it
 _SPREAD = (2, 7, 12, 23, 1021)  # no common factor, so that rounding to tiles of any size would show
 _MULTIPLES = (1, 2, 3, 7)
+_PYRAMID = (32, (2, 3, 4, 7))  # strides of 2 five times over, as most networks on images have
 
 
 def sampled_sizes(size: SizeSymbol, default: int, given: Mapping[str, float]) -> Iterator[list[int]]:
@@ -31,8 +32,13 @@ def sampled_sizes(size: SizeSymbol, default: int, given: Mapping[str, float]) ->
         spread = sorted({at for at in (*_SPREAD, default) if _SPREAD[0] <= at <= high})
         if len(spread) > SAMPLES:
             yield spread
-    for step in dict.fromkeys((low, default, 16)):
-        multiples = [step * factor for factor in _MULTIPLES]
+    lattices = dict.fromkeys((low, default, 16), _MULTIPLES)
+    if default % _PYRAMID[0] == 0:
+        lattices = {low: _MULTIPLES, _PYRAMID[0]: _PYRAMID[1], **lattices}
+    for step, factors in lattices.items():
+        multiples = sorted(
+            {step * factor for factor in factors} | ({default} if default % step == 0 else set())
+        )
         if step > 2 and multiples[0] >= low and multiples[-1] <= high:
             yield multiples
 

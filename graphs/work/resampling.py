@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphs.expressions import Expr, number
+from graphs.expressions import Expr, number, product
 from graphs.ir import Operator
 from graphs.work.work import Call, Canonical, Work
 
@@ -35,7 +35,7 @@ def interpolate_work(operator: Operator) -> Work:
 
 def interpolate_backward_work(operator: Operator) -> Work:
     """Every element of the output's gradient is added to as many of the input's as it had taps."""
-    return _per_tap(operator, operator.inputs[0].elements)
+    return _per_tap(operator, product(operator.inputs[0].shape))
 
 
 def _per_tap(operator: Operator, elements: Expr) -> Work:
