@@ -15,6 +15,11 @@ SCHEMA = "hwsim.validation/1"
 WORST = 5
 
 
+def _pair(measured_s: float | None, predicted_s: float | None, *, quiet: bool) -> Pair | None:
+    """Both sides, where neither is absent and the machine was quiet."""
+    return Pair(measured=measured_s, predicted=predicted_s) if quiet and measured_s and predicted_s else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindRow:
     """One kind of operator in one run: what the profiler saw and what was predicted; None is absent there.
@@ -32,9 +37,7 @@ class KindRow:
     @property
     def pair(self) -> Pair | None:
         """Both sides, where they can be compared."""
-        if not (self.quiet and self.measured_s and self.predicted_s):
-            return None
-        return Pair(measured=self.measured_s, predicted=self.predicted_s)
+        return _pair(self.measured_s, self.predicted_s, quiet=self.quiet)
 
     @property
     def error(self) -> float | None:
@@ -69,9 +72,7 @@ class OperatorRow:
     @property
     def pair(self) -> Pair | None:
         """Both sides, where they can be compared."""
-        if not (self.quiet and self.measured_s and self.predicted_s):
-            return None
-        return Pair(measured=self.measured_s, predicted=self.predicted_s)
+        return _pair(self.measured_s, self.predicted_s, quiet=self.quiet)
 
     @property
     def gap_s(self) -> float:
