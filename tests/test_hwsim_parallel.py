@@ -13,6 +13,7 @@ from graphs.errors import GraphError
 from graphs.expressions import Environment
 from graphs.ir import OperatorGraph
 from graphs.parallel import AXES, ONE, Parallel
+from graphs.passes import sharding
 from graphs.work import work_of
 from hwsim.errors import HwsimError
 from hwsim.estimating import bind
@@ -179,6 +180,17 @@ def test_experts_are_dealt_and_tokens_travel_twice_a_layer() -> None:
     ]
     experts = 8 * 3 * 4096 * 14336 * 32
     assert weights[0] - weights[1] == pytest.approx(experts * 3 / 4)
+
+
+def test_layers_that_are_alike_are_split_alike_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every router stays whole; a walk over the graph for each of them is too many of a deep model."""
+    monkeypatch.setattr(sharding, "MOST_WALKS", 4)
+    graph = hwsim.trace("mixtral-8x7b", phase="prefill")
+    (stage,) = spread(graph, Parallel(tp=4))
+    assert exchanges(stage.graph) == {"all_reduce": 2 * 32 + 1, "all_gather": 1}
+    sizes = bind(graph, {})
+    routers = 2 * float(sizes["batch"] * sizes["seq"]) * 4096 * 8 * 32
+    assert 4 * flop(stage.graph) == pytest.approx(flop(graph) + 3 * routers, rel=1e-9)
 
 
 def test_an_uneven_load_of_experts_takes_longer() -> None:

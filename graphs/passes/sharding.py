@@ -28,6 +28,7 @@ from graphs.ir import (
     OpNode,
     Storage,
     TensorSpec,
+    module_template,
 )
 from graphs.work.collective import LAST_BACKWARD, NOTHING, exchange
 
@@ -80,10 +81,21 @@ def shard(graph: OperatorGraph, split: Split) -> OperatorGraph:
             for node in graph.nodes:
                 apply(walk, node)
         except Again as again:
-            decided |= dict.fromkeys(again.weights, again.share)
+            decided |= dict.fromkeys(_alike(graph, again.weights), again.share)
             continue
         return walk.finished()
     raise GraphError(f"{graph.model} cannot be split over {split.ranks} ranks: its layers keep undoing it")
+
+
+def _alike(graph: OperatorGraph, weights: frozenset[int]) -> frozenset[int]:
+    """These weights and those of the same place and size in other layers, of which the same will be found."""
+
+    def kind(storage: Storage) -> tuple[str, str]:
+        return module_template(storage.name), storage.elements.text
+
+    kinds = {kind(graph.storages[at]) for at in weights if graph.storages[at].name}
+    others = (at for at, one in enumerate(graph.storages) if one.role == WEIGHT and kind(one) in kinds)
+    return weights.union(others)
 
 
 class Walk:
