@@ -25,6 +25,12 @@ WHY = """
 - Llama 2 70B at two ranks, five rows of 64 prompts of 512 tokens, 13 times too slow: there the measured
   prompt takes no longer than 5 000 tokens do elsewhere, while its requests take 20 times as long as a token
   says, so the engine seems to have queued what did not fit.
+- Tokens at batch 1 on several devices: gpt-fast's Llama 2 70B is met within 8 %, MLC's at 0.6 to 0.95;
+  llama.cpp (0.12 to 0.51) runs one device after the other where we split every layer, vLLM and ExLlama (0.18
+  to 0.69) wait for their host. gpt-fast's Mixtral is 1.3 to 2 times too slow here.
+- Serving energy: far too slow are video-chat (4 to 17 times in the worst rows), whose prompts are assumed to
+  have 6000 tokens and seem to have fewer, or to be kept from before, and Maverick (about 2 times), for which
+  a generic mixture stands in. Rows that deal a generic mixture by experts are refused.
 """
 Keep = Callable[[Mapping[str, str]], bool]
 FILES: tuple[tuple[str, str, Keep, str], ...] = (

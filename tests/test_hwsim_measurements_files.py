@@ -74,8 +74,8 @@ TRACED = {
 # files that ask for so many models and layouts that the whole takes long: one row in so many
 SAMPLED = {
     "tpu/maxtext_training.csv": ("maxtext", 2 / 12, 6),
-    "aiconfigurator/serving_e2e_silicon_sample.csv": ("serving", 2 / 13, 250),
-    "ml_energy/llm_serving_energy.csv": ("served_energy", 7 / 10, 60),
+    "aiconfigurator/serving_e2e_silicon_sample.csv": ("serving", 6 / 13, 250),
+    "ml_energy/llm_serving_energy.csv": ("served_energy", 9 / 10, 60),
     "timm/timm_benchmark.csv.gz": ("timm", 4 / 18, 1000),
 }
 
