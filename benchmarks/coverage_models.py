@@ -22,6 +22,13 @@ LENGTHS = ("batch", "seq", "source", "frames")
 POINT = {"batch": 3, "seq": 24, "source": 40}  # where torch counts FLOP, too
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
           "num_encoder_layers", "num_decoder_layers", "depth", "num_encoder_blocks_per_stage")  # fmt: skip
+PLACEHOLDERS = (
+    "image_token_id",
+    "image_token_index",
+    "video_token_id",
+    "video_token_index",
+    "audio_token_id",
+)
 # folders of timm whose models attend over tokens
 TIMM_FAMILIES = (
     "beit", "cait", "coat", "convit", "crossvit", "csatv2", "davit", "deepseek_vit", "deit", "edgenext",
@@ -84,14 +91,17 @@ def warm_timm() -> None:
 
 
 def hf_outcome(name: str, *, flop: bool = False) -> dict[str, Any]:
-    """Built from its default config, traced and counted; whole only where a shorter one does not run."""
+    """Built from its default config, traced and counted; whole only where a shorter one does not run, with
+    what the default leaves open only where that does not run, either."""
     warnings.simplefilter("ignore")
     said: dict[str, Any] = {}
-    for depth, config in configs(name):
+    for depth, config, given in configs(name):
         text = json.dumps(config, default=str)
         try:
-            return {**_hf_traced(name, text, flop), "depth": depth}
+            return {**_hf_traced(name, text, flop), "depth": depth, **({"given": given} if given else {})}
         except GraphError as error:
+            if given:
+                continue
             builds = _builds(name, text)
             if builds or not said:
                 said = {"outcome": "miss" if builds else "unbuilt", "reason": one_line(error), "depth": depth}
@@ -217,8 +227,11 @@ def multiply_adds(graph: OperatorGraph) -> dict[str, float]:
     return {"macs": (flop[True] + flop[False]) / 2, "macs_without_attention": flop[False] / 2}
 
 
-def configs(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """The default config of a type, shortened and whole; the bare model of AutoModel is its architecture."""
+def configs(name: str) -> list[tuple[str, dict[str, Any], list[str]]]:
+    """The default config of a type, shortened and whole; the bare model of AutoModel is its architecture.
+
+    The last, if the default leaves something open, has it given, with the fields.
+    """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
@@ -227,7 +240,46 @@ def configs(name: str) -> list[tuple[str, dict[str, Any]]]:
     whole["architectures"] = [kind if isinstance(kind, str) else kind[0]]
     named = {"model_type": name, "architectures": whole["architectures"]}
     tries = (("short", shortened(whole)), ("short", {**named, **depths_alone(whole)}), ("whole", whole))
-    return [(depth, config) for depth, config in tries if depth == "whole" or shortened(whole) != whole]
+    found = [
+        (depth, config, list[str]())
+        for depth, config in tries
+        if depth == "whole" or shortened(whole) != whole
+    ]
+    given: list[str] = []
+    closed = completed(shortened(whole), given)
+    return [*found, ("short", closed, given)] if given else found
+
+
+def completed(config: Mapping[str, Any], given: list[str], within: str = "") -> dict[str, Any]:
+    """The config with what a default may leave open and a model needs; `given` gets the fields.
+
+    Ids of tokens that stand for images are the last of the vocabulary, two experts see a token, the language
+    is the first, and rotary sections of text, height and width share the width of a head in equal parts.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    found = dict(config)
+    words = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
+    for key, value in config.items():
+        if isinstance(value, Mapping) and "model_type" in value:
+            found[key] = completed(value, given, f"{within}{key}.")
+        elif value is None and key.endswith(PLACEHOLDERS) and words:
+            found[key] = words - 1
+        elif value is None and key == "num_experts_per_tok":
+            found[key] = 2
+        elif value is None and key == "default_language" and config.get("languages"):
+            found[key] = config["languages"][0]
+        elif value is None or key != "rope_parameters" or "mrope_section" in value:
+            continue
+        elif "mrope_section" in CONFIG_MAPPING[config["model_type"]].ignore_keys_at_rope_validation:
+            width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+            pairs = (int(width * value.get("partial_rotary_factor", 1.0)) + 1) // 2
+            found[key] = {**value, "mrope_section": [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]}
+        else:
+            continue
+        if found[key] != value and not (isinstance(value, Mapping) and "model_type" in value):
+            given.append(f"{within}{key}")
+    return found
 
 
 def shortened(config: Mapping[str, Any]) -> dict[str, Any]:

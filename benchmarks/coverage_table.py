@@ -28,6 +28,7 @@ def document(library: str, rows: list[Row], names: int, measurements: Path | Non
         _summary(library, rows, built, names),
         "\n".join(_checks(built)),
         *_published(rows, measurements),
+        *_given([row for row in built if row.get("given")]),
         *_table("Traced with a size held fixed", [r for r in built if r["outcome"] == "fixed"]),
         *_table("Not traced", [r for r in built if r["outcome"] == "miss"]),
         *_table("Not built from a default config", [r for r in rows if r["outcome"] == "unbuilt"]),
@@ -119,6 +120,21 @@ def _multiply_adds(path: Path) -> Iterator[tuple[str, tuple[int, float]]]:
         for row in csv.DictReader(file):
             if row["mode"] == "infer" and row["gmacs"] and row["gmacs_filled"] == "0":
                 yield row["model"], (int(row["img_size"]), float(row["gmacs"]))
+
+
+def _given(rows: list[Row]) -> Iterator[str]:
+    """Types whose default config runs nowhere, transformers included."""
+    if not rows:
+        return
+    yield "## Traced with what the default leaves open\n"
+    yield (
+        f"{len(rows)} of these default configs leave open what the model needs, so that transformers cannot "
+        "run them, either. They are counted above, traced with these fields given: the last token for one "
+        "that stands for images, two experts a token, the first language, rotary sections in equal parts.\n"
+    )
+    yield "| model | given |\n|---|---|"
+    yield from (f"| {row['name']} | {', '.join(row['given'])} |" for row in rows)
+    yield ""
 
 
 def _table(title: str, rows: list[Row]) -> Iterator[str]:

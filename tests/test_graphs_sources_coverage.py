@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.coverage import chosen, outcome_of, read
-from benchmarks.coverage_models import LIBRARIES, depths_alone, shortened
+from benchmarks.coverage_models import LIBRARIES, completed, depths_alone, shortened
 from benchmarks.coverage_table import OPEN, document
 
 pytestmark = pytest.mark.needs_torch
@@ -53,6 +53,20 @@ def test_a_stack_is_cut_to_the_depth_that_has_all_its_kinds_of_layers() -> None:
     assert depths_alone(config) == alone
 
 
+def test_what_a_default_leaves_open_is_given_and_named() -> None:
+    pytest.importorskip("transformers")
+    text = {"model_type": "glm4v_text", "hidden_size": 64, "num_attention_heads": 2, "vocab_size": 9}
+    left = {"image_token_id": None, "text_config": {**text, "rope_parameters": {"rope_type": "default"}}}
+    given: list[str] = []
+    found = completed(left, given)
+    assert given == ["image_token_id", "text_config.rope_parameters"]
+    assert found["image_token_id"] == 8
+    assert found["text_config"]["rope_parameters"]["mrope_section"] == [6, 5, 5]
+    again: list[str] = []
+    assert completed(found, again) == found
+    assert again == []
+
+
 def test_a_sample_is_the_same_for_the_same_seed_and_a_prefix_of_the_whole_order() -> None:
     names = [f"model-{i}" for i in range(40)]
     assert chosen(names, None, 3)[:10] == chosen(names, 10, 3) != chosen(names, 10, 4)
@@ -80,11 +94,15 @@ def test_the_page_counts_models_and_tells_each_miss() -> None:
          "parameters_counted": 8, "unknown": ["aten.odd"]},
         {"name": "c", "outcome": "miss", "reason": "it | failed"},
         {"name": "d", "outcome": "unbuilt", "reason": "no default"},
+        {"name": "e", "outcome": "symbolic", "roads": {"batch": "symbolic"}, "nodes": 3, "parameters": 7,
+         "parameters_counted": 7, "unknown": [], "given": ["image_token_id"]},
     ]  # fmt: skip
-    page = document("hf", json.loads(json.dumps(rows)), 5, None)
-    assert "Asked so far: 4 of 5" in page
-    assert "**2 (66.7 %)** trace" in page
-    assert "parameters equal the module's own count for 1 of 2\n  - b: 7 here, 8 in the module" in page
+    page = document("hf", json.loads(json.dumps(rows)), 6, None)
+    assert "Asked so far: 5 of 6" in page
+    assert "**3 (75.0 %)** trace" in page
+    assert "1 of these default configs leave open what the model needs" in page
+    assert "| e | image_token_id |" in page
+    assert "parameters equal the module's own count for 2 of 3\n  - b: 7 here, 8 in the module" in page
     assert "`aten.odd` in 1" in page
     assert "| c | it \\| failed |" in page
     assert "## Not built from a default config\n\n| model | why |\n|---|---|\n| d | no default |" in page

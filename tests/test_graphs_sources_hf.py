@@ -215,8 +215,8 @@ def test_a_model_without_a_cache_has_one_phase(tmp_path: Path) -> None:
         traced(tmp_path, vit, "decode")
 
 
-def test_a_vision_tower_is_called_with_the_grid_of_one_image(tmp_path: Path) -> None:
-    """14 x 14 patches of 16 in an image of 224; windows are those that the model's own function names."""
+def test_a_vision_tower_takes_as_many_images_as_wanted(tmp_path: Path) -> None:
+    """14 x 14 patches of 16 in an image of 224, whose patches attend to each other alone."""
     tower = {
         "model_type": "qwen3_vl_vision", "architectures": ["Qwen3VLVisionModel"], "depth": 1,
         "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 48, "patch_size": 16,
@@ -224,5 +224,30 @@ def test_a_vision_tower_is_called_with_the_grid_of_one_image(tmp_path: Path) -> 
     }  # fmt: skip
     graph = traced(tmp_path, tower)
     (attention,) = [node.operator for node in graph.nodes if node.operator.kind == "attention"]
-    assert (attention.dim("q_len").value, attention.dim("kv_len").value) == (196, 196)
-    assert graph.symbols == ()
+    assert [attention.dim(name).text for name in ("batch", "q_len", "kv_len")] == ["batch", "196", "196"]
+    assert [(s.name, s.how) for s in graph.symbols] == [("batch", "symbolic")]
+
+
+def test_windows_of_different_sizes_attend_beside_each_other(tmp_path: Path) -> None:
+    """8 x 8 merged patches in windows of 3 x 3: four of 9 times four patches, four of 6 and one of 4."""
+    tower = {
+        "model_type": "qwen2_5_vl_vision", "architectures": ["Qwen2_5_VLVisionModel"], "depth": 1,
+        "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 48, "patch_size": 14,
+        "window_size": 84, "fullatt_block_indexes": [],
+    }  # fmt: skip
+    graph = traced(tmp_path, tower)
+    found = [node.operator for node in graph.nodes if node.operator.kind == "attention"]
+    sizes = sorted((one.dim("q_len").text, one.dim("batch").text) for one in found)
+    assert sizes == [("16", "batch"), ("24", "batch*4"), ("36", "batch*4")]
+
+
+def test_experts_that_a_model_visits_one_by_one_are_a_grouped_product(tmp_path: Path) -> None:
+    moe = {
+        "model_type": "jetmoe", "architectures": ["JetMoeModel"], "hidden_size": 32, "num_hidden_layers": 1,
+        "num_key_value_heads": 2, "kv_channels": 8, "intermediate_size": 48, "num_local_experts": 4,
+        "num_experts_per_tok": 2, "vocab_size": 100,
+    }  # fmt: skip
+    graph = traced(tmp_path, moe)
+    assert {s.name for s in graph.symbols if s.how == "symbolic"} >= {"batch", "seq"}
+    grouped = [node.operator for node in graph.nodes if "grouped_mm" in node.operator.name]
+    assert len(grouped) == 4  # of attention and of the layer after it, in and out

@@ -21,6 +21,7 @@ from graphs.tracing.symbolic import Subject, draw
 from graphs.tracing.verify import Bound, accepted
 
 MOST_SOLVED = 2  # solving n sizes takes 5**n traces
+CULPRIT_S = 5.0  # for each size that may be the trouble
 _PRIMES = (5, 67, 131, 7, 257, 11, 13, 37, 3, 2)
 
 
@@ -59,6 +60,8 @@ def _by_some_road(
         stuck, why = free, str(failure)
     if not stuck:
         raise GraphError(why)
+    if len(stuck) > 1 and stuck == free:
+        stuck = _culprit(subject, free, to_solve, given) or stuck
     rest = [name for name in free if name not in stuck]
     reasons = {f"{name} not symbolic because": why for name in stuck}
     if len(to_solve) + len(stuck) <= affordable:
@@ -68,6 +71,25 @@ def _by_some_road(
     graph = _by_some_road(subject, rest, to_solve, {**given, **at_default})
     symbols = (*graph.symbols, *_fixed_symbols(subject, at_default))
     return replace(graph, symbols=symbols, provenance={**graph.provenance, **reasons})
+
+
+def _culprit(
+    subject: Subject, free: list[str], to_solve: list[str], given: Mapping[str, int]
+) -> list[str] | None:
+    """The one size that must be a number for the others to be symbols, where there is one."""
+    defaults = default_values(subject.symbols, given)
+    for name in reversed(free):
+        rest = [other for other in free if other != name]
+        numbers = {**given, **{one: round(defaults[one]) for one in (name, *to_solve)}}
+        try:
+            drawn = draw(
+                subject, hints=choose_hints(subject, rest, numbers), concrete=numbers, budget_s=CULPRIT_S
+            )
+        except (GraphError, TraceBudget):
+            continue
+        if not drawn.bound:
+            return [name]
+    return None
 
 
 def _runs_at_defaults(subject: Subject, given: Mapping[str, int]) -> None:

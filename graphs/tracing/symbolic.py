@@ -17,6 +17,7 @@ from graphs.inputs import Example, Input, SymbolValue
 from graphs.ir import BACKWARD, INPUT, KV, OperatorGraph, SizeSymbol
 from graphs.losses import SUM
 from graphs.tracing.composites import composites
+from graphs.tracing.known import KnownValues
 from graphs.tracing.loss import loss_of
 from graphs.tracing.recorder import DTYPE_NAMES, Recorder, TraceBudget, register_inputs, register_module
 from graphs.tracing.sizes import SizeReader
@@ -30,6 +31,7 @@ from graphs.tracing.torch_private import (
     is_fake,
     new_symbol,
     tracing_context,
+    unknown_sizes,
     with_real_tensors,
     without_initial_values,
     without_weights,
@@ -97,7 +99,7 @@ def draw(
     reader = SizeReader(names)
     expected = {name: reader.size(sizes[name]) for name in EXPECTED if name in sizes}
     recorder = Recorder(reader, mode, budget_s, subject.rules, expected)
-    with default_dtype(subject.dtype), subject.around(), tracing_context(mode):
+    with default_dtype(subject.dtype), subject.around(), tracing_context(mode), KnownValues():
         module = _built(subject, mode)
         leaves: list[tuple[torch.Tensor, str]] = []
         args, kwargs = subject.example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, leaves))
@@ -152,22 +154,31 @@ def _step(module: nn.Module, args: Any, kwargs: Any, recorder: Recorder, loss: s
 
 
 def first_that_runs(subject: Subject, examples: Sequence[Example], sizes: Mapping[str, int]) -> Example:
-    """The first of several calls that the module accepts at `sizes`; the only one is not tried."""
+    """The first of several calls that the module accepts at `sizes`; the only one is not tried.
+
+    One whose sizes depend on data is taken only where there is no other.
+    """
     if len(examples) == 1:
         return examples[0]
-    mode, _ = fake_mode()
+    mode, env = fake_mode()
     first: GraphError | None = None
-    with default_dtype(subject.dtype), subject.around(), tracing_context(mode):
+    uncertain: Example | None = None
+    with default_dtype(subject.dtype), subject.around(), tracing_context(mode), KnownValues():
         module = _built(subject, mode).eval()
         for example in examples:
             _, kwargs = example.map(lambda leaf: _leaf(leaf, sizes, subject.dtype, []))
+            before = unknown_sizes(env)
             try:
                 with _explained(module), torch.no_grad():
                     module(**kwargs)
             except GraphError as error:
                 first = first or error
             else:
-                return example
+                if unknown_sizes(env) == before:
+                    return example
+                uncertain = uncertain or example
+    if uncertain is not None:
+        return uncertain
     raise first or GraphError("the arguments of its forward are not known; write a file.py:factory")
 
 
@@ -261,8 +272,12 @@ def _leaf(
         return sizes[leaf.name]
     shape = [size if isinstance(size, int) else _size(as_expr(size), sizes) for size in leaf.shape]
     kind = dtype if leaf.dtype == "model" else getattr(torch, leaf.dtype)
-    known = leaf.values is not None
-    tensor = torch.tensor(leaf.values, dtype=kind) if known else torch.empty(shape, dtype=kind)
+    if leaf.values is not None:
+        tensor = torch.tensor(leaf.values, dtype=kind)
+    elif leaf.high == leaf.low + 1:  # a mask of all ones
+        tensor = torch.full(shape, leaf.low, dtype=kind)
+    else:
+        tensor = torch.empty(shape, dtype=kind)
     leaves.append((tensor, leaf.role))
     return tensor
 

@@ -23,14 +23,15 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 from torch.fx.experimental.symbolic_shapes import DimDynamic, GuardOnDataDependentSymNode, ShapeEnv
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only, tree_unflatten
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map_only, tree_unflatten
 
 __all__ = [
     "NEEDS_DATA",
     "FakeTensorMode",
     "KnownRanges",
     "TorchDispatchMode",
+    "constant_of",
     "dispatched",
     "fake_mode",
     "faked",
@@ -41,12 +42,15 @@ __all__ = [
     "next_sequence",
     "running_backward",
     "storage_key",
+    "tensors_in",
     "tracing_context",
     "twin",
     "unflattened",
     "upsample_compute_output_size",
+    "unknown_sizes",
     "with_real_tensors",
     "without_initial_values",
+    "without_modes",
     "without_weights",
 ]
 _FOLLOWED = 4096  # elements
@@ -62,6 +66,11 @@ def fake_mode() -> tuple[FakeTensorMode, ShapeEnv]:
 def is_fake(tensor: torch.Tensor) -> bool:
     """Whether the tensor has no data."""
     return isinstance(tensor, FakeTensor)
+
+
+def constant_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The data of a fake tensor where it is followed."""
+    return tensor.constant if isinstance(tensor, FakeTensor) else None
 
 
 def twin(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
@@ -96,6 +105,11 @@ def with_real_tensors() -> AbstractContextManager[Any]:
     return unset_fake_temporarily()
 
 
+def without_modes() -> AbstractContextManager[Any]:
+    """Inside any modes: tensors have data and nothing is recorded."""
+    return _disable_current_modes()
+
+
 @contextmanager
 def without_weights() -> Iterator[None]:
     """Parameters of modules built in the block go to the meta device as soon as they are registered."""
@@ -115,14 +129,38 @@ def without_weights() -> Iterator[None]:
 
 @contextmanager
 def without_initial_values() -> Iterator[None]:
-    """Modules built in the block leave their weights as they are: fake ones hold nothing."""
+    """Modules built in the block leave their weights as they are: fake ones hold nothing.
+
+    A conversion puts new weights in their place, tied ones tied as before: torch would swap what two tensors
+    hold, which it refuses for many fake ones.
+    """
     names = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
     before = {name: getattr(nn.init, name) for name in names}
     for name in names:
         setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+    apply, converted = nn.Module._apply, dict[int, tuple[nn.Parameter, nn.Parameter]]()
+
+    def applied(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor], *_: Any) -> nn.Module:
+        for child in module.children():
+            applied(child, change)
+        for key, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            with torch.no_grad():
+                data = change(parameter)
+            if data is not parameter:
+                new = nn.Parameter(data, requires_grad=parameter.requires_grad)
+                module._parameters[key] = converted.setdefault(id(parameter), (parameter, new))[1]
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[key] = change(buffer)
+        return module
+
+    nn.Module._apply = applied  # type: ignore[method-assign]
     try:
         yield
     finally:
+        nn.Module._apply = apply  # type: ignore[method-assign]
         for name, function in before.items():
             setattr(nn.init, name, function)
 
@@ -135,6 +173,11 @@ def unflattened(leaves: list[Any], spec: Any) -> Any:
 def mapped_tensors(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
     """The nested arguments with every tensor changed."""
     return tree_map_only(torch.Tensor, change, value)
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """The tensors among nested arguments."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def faked(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
@@ -159,6 +202,11 @@ def new_symbol(env: ShapeEnv, name: str, hint: int) -> tuple[torch.SymInt, Any]:
     expr = env.create_symbol(hint, source=source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None)
     size = env.create_symintnode(expr, hint=hint, source=source)
     return size, expr  # type: ignore[return-value]
+
+
+def unknown_sizes(env: ShapeEnv) -> int:
+    """How many sizes so far depend on data."""
+    return env.unbacked_symint_counter
 
 
 def storage_key(tensor: torch.Tensor) -> tuple[int, torch.UntypedStorage]:

@@ -82,6 +82,9 @@ def build(config: Any, *, caching: bool = False) -> nn.Module:
             if hasattr(one, "use_cache"):
                 one.use_cache = False
     module: nn.Module = model_class(config)._from_config(config, dtype=dtype_of(config))
+    for one in (config, *parts(config)):
+        if one._experts_implementation == "eager":  # one by one, as data tells
+            one._experts_implementation_internal = "grouped_mm"
     return module
 
 
@@ -95,6 +98,8 @@ def quiet() -> Iterator[None]:
     grouped, moe._can_use_grouped_mm = moe._can_use_grouped_mm, lambda *_: False  # else bfloat16 only
     transformers.logging.set_verbosity_error()
     os.environ[key] = "1"
+    validated = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with warnings.catch_warnings(), kept_whole():
             warnings.simplefilter("ignore")
@@ -103,6 +108,7 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         transformers.PreTrainedModel.initialize_weights = initialise
         moe._can_use_grouped_mm = grouped
+        torch.distributions.Distribution.set_default_validate_args(validated)
         if before is None:
             del os.environ[key]
         else:

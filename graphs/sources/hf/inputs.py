@@ -8,9 +8,12 @@ that runs is taken.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import islice, product
+from pathlib import Path
 from typing import Any
 
 from graphs.expressions import number, parse
@@ -27,7 +30,7 @@ _TEXT = (
     "task_inputs",
 )
 _IMAGE = ("image", "video")
-MOST = 24  # calls tried
+MOST = 16  # calls tried with the same arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Facts:
     config: Any
     encoder_decoder: bool
     packed: bool = False  # images come as rows of patches, beside the grid they lie on
+    batched: bool = False  # as many of them as wanted
+    heard: tuple[int, ...] = ()  # features per frame that the feature extractor beside the model makes
 
     def first(self, *names: str, default: Any = None) -> Any:
         """The first of these fields that the config or a part of it has."""
@@ -46,6 +51,11 @@ class Facts:
                 if value is not None:
                     return value
         return default
+
+    def all(self, *names: str) -> list[Any]:
+        """All of these fields that the config or a part of it has, by name."""
+        found = (getattr(one, name, None) for name in names for one in (self.config, *parts(self.config)))
+        return [value for value in found if value is not None]
 
     @property
     def vocabulary(self) -> int:
@@ -60,16 +70,33 @@ class Facts:
     @property
     def image(self) -> tuple[int, int]:
         """Height and width that the model was made for."""
-        size = self.first("image_size", "img_size", "input_size", "crop_size", "max_img_size", default=224)
+        size = self.first("image_size", "img_size", "input_size", "crop_size", "max_img_size")
+        if size is None:
+            size = _timm_size(self.first("architecture")) or 224
         if isinstance(size, Mapping):
             size = (size.get("height", 224), size.get("width", 224))
         if isinstance(size, list | tuple):
             return (int(size[-2]), int(size[-1])) if len(size) > 1 else (int(size[0]),) * 2
-        return int(size), int(size)
+        scales = self.first("scaled_images_ratios", default=(1,))  # the smallest copy has the model's size
+        step = 1
+        if isinstance(windows := self.first("num_windows"), int):  # windows of whole patches
+            step = windows * int(self.first("patch_size", default=1))
+        side = -(-int(size / min(scales)) // step) * step
+        return side, side
 
     @property
     def channels(self) -> int:
         return int(self.first("num_channels", "in_channels", "in_chans", "image_num_channels", default=3))
+
+
+def _timm_size(architecture: Any) -> int | None:
+    """The side of images that a model of timm was trained on."""
+    if not isinstance(architecture, str):
+        return None
+    from timm import get_pretrained_cfg
+
+    found = get_pretrained_cfg(architecture)
+    return found.input_size[-1] if found is not None else None
 
 
 def facts_of(model_class: Any, config: Any) -> Facts:
@@ -78,7 +105,21 @@ def facts_of(model_class: Any, config: Any) -> Facts:
         config=config,
         encoder_decoder=bool(config.is_encoder_decoder),
         packed=patches.takes_patches(model_class),
+        heard=tuple(_heard(model_class)),
     )
+
+
+def _heard(model_class: Any) -> Iterator[int]:
+    """The feature size by default of the feature extractors in the model's package."""
+    package = model_class.__module__.rpartition(".")[0]
+    folder = getattr(sys.modules.get(package), "__path__", [""])[0]
+    for file in sorted(Path(folder).glob("feature_extraction_*.py")):
+        module = vars(import_module(f"{package}.{file.stem}"))
+        for name in module:
+            if name.endswith("FeatureExtractor") and module[name].__module__ == f"{package}.{file.stem}":
+                size = inspect.signature(module[name].__init__).parameters.get("feature_size")
+                if size is not None and isinstance(size.default, int) and size.default > 1:
+                    yield size.default
 
 
 def parts(config: Any) -> Iterator[Any]:
@@ -102,7 +143,10 @@ def _images(f: Facts) -> list[Input]:
     still = Input(("batch", f.channels, *sides), "model")
     film = Input(("batch", frames or 8, f.channels, *sides), "model")
     several = Input(("batch", 1, f.channels, *sides), "model")
-    return [film, still] if frames else [still, several]
+    pair = Input(("batch", 2, f.channels, *sides), "model")
+    if height == 2 * width:  # made for two images, one above the other
+        return [Input(("batch", f.channels, width, width), "model"), still]
+    return [film, still] if frames else [still, several, pair]
 
 
 def _films(f: Facts) -> list[Input]:
@@ -111,19 +155,27 @@ def _films(f: Facts) -> list[Input]:
     return [Input(("batch", frames, f.channels, *sides), "model")]
 
 
+_BINS = (
+    "num_mel_bins", "input_feat_per_channel", "n_mels", "mel_bins", "feature_size", "input_feat_size",
+    "num_mels", "input_dim", "input_channels", "feat_in", "feature_projection_input_dim", "input_size",
+)  # fmt: skip
+
+
 def _spectra(f: Facts) -> list[Input]:
-    bins = f.first(
-        "num_mel_bins", "input_feat_per_channel", "n_mels", "mel_bins", "feature_size", "input_feat_size",
-        "num_mels", "input_dim", "input_channels", "feat_in", "feature_projection_input_dim", "input_size",
-        "hidden_size", default=80,
-    )  # fmt: skip
-    bins = bins if isinstance(bins, int) else 80
+    found = [f.first(*_BINS, "hidden_size", default=80), *f.heard, *f.all(*_BINS)]
+    widths = [width for width in dict.fromkeys(found) if isinstance(width, int)] or [80]
     positions = f.first("max_source_positions")
+    bins = widths[0]
     fixed = [Input(("batch", bins, 2 * positions), "model")] if isinstance(positions, int) else []
     plain: list[tuple[Size, ...]] = [
         ("batch", bins, "frames"), ("batch", "frames", bins), ("batch", 1, "frames", bins),
         ("batch", 1, 1001, 64), ("batch", "frames", 2 * bins),
     ]  # fmt: skip
+    plain += [
+        shape for width in widths[1:3] for shape in (("batch", width, "frames"), ("batch", "frames", width))
+    ]
+    stacked = f.first("num_stacked_frames", default=4)
+    plain.append(("batch", "frames", stacked * bins))
     return [*fixed, *(Input(shape, "model") for shape in plain)]
 
 
@@ -133,8 +185,10 @@ def _sound(f: Facts) -> list[Input]:
     found: list[tuple[Size, ...]] = []
     if isinstance(bins, int):
         found += [("batch", length, bins)] if isinstance(length, int) and length > 100 else []
-        found += [("batch", "frames", bins)]
+        found += [("batch", "frames", bins), ("batch", "frames", f.first("hidden_size", default=bins))]
     plain: list[tuple[Size, ...]] = [("batch", "frames"), ("batch", 1, "frames")]
+    if isinstance(samples := f.first("samples_per_token"), int):
+        plain.append(("batch", f"frames*{samples}"))
     return [Input(shape, "model") for shape in (*plain, *found)]
 
 
@@ -156,7 +210,12 @@ def _latent(f: Facts) -> list[Input]:
     if f.packed:
         return patches.patches(f)
     width = f.first("hidden_size", "latent_dim", "codebook_dim", default=64)
-    return [Input(("batch", width, "frames"), "model"), Input(("batch", "frames", width), "model")]
+    shapes: list[tuple[Size, ...]] = [
+        ("batch", width, "frames"),
+        ("batch", "frames", width),
+        ("batch", 1, "frames"),
+    ]
+    return [Input(shape, "model") for shape in shapes]
 
 
 # argument -> the shapes it may have, likeliest first
@@ -179,13 +238,18 @@ TABLE: dict[str, Any] = {
     "image_grid_thw": patches.merged_grids,
     "merge_sizes": patches.merges,
     "spatial_shapes": patches.flat_grids,
+    "target_sizes": patches.flat_grids,
+    "pixel_position_ids": patches.places,
     "pixel_attention_mask": patches.masks,
     "prompt_pixel_values": _images,
     "prompt_masks": _images,
     "pixel_values_videos": _films,
     "input_features": _spectra,
     "input_values": _sound,
-    "decoder_input_values": lambda f: [Input(("batch", "seq", f.first("num_mel_bins", default=80)), "model")],
+    "decoder_input_values": lambda f: [
+        Input(("batch", "seq", f.first(name, default=80)), "model")
+        for name in ("num_mel_bins", "hidden_size")
+    ],
     "past_values": _series,
     "past_observed_mask": _series,
     "past_time_features": _series_features,
@@ -197,6 +261,35 @@ TABLE: dict[str, Any] = {
     "inputs_embeds": lambda f: [Input(("batch", "seq", f.first("hidden_size", default=64)), "model")],
     "hidden_states": _latent,
     "latents": _latent,
+    "hidden_state": lambda f: [
+        Input(("batch", f.first("latent_channels", "embed_dim", default=64), 16, 16), "model")
+    ],
+    "encoder_hidden_states": lambda f: [
+        Input(("batch", "source", f.first("encoder_hidden_size", "hidden_size", default=64)), "model")
+    ],
+    "bbox": lambda f: [
+        Input(("batch", "source" if f.encoder_decoder else "seq", f.first("dim_bbox", default=4)), "model")
+    ],
+    "image_embeds_position_mask": lambda f: [Input(("batch", "seq"), "bool")],
+    "image_attention_mask": lambda f: [Input(("batch", "seq", 1), "int64", low=1, high=2)],
+    "noise_embeds": lambda f: [
+        Input(("batch", f.first("block_size", default=16), f.first("hidden_size", default=64)), "model")
+    ],
+    "context_hidden_states": lambda f: [
+        Input(
+            ("batch", "seq", len(f.first("target_layer_ids", default=[0])) * f.first("hidden_size")), "model"
+        )
+    ],
+    "action_embeds": lambda f: [
+        Input(
+            (
+                "batch",
+                f.first("chunk_size", default=50),
+                getattr(f.config, "dit_config", f.config).hidden_size,
+            ),
+            "model",
+        )
+    ],
     "query_embeds": lambda f: [Input(("batch", "seq", f.first("hidden_size", default=64)), "model")],
     "visual_feats": lambda f: [Input(("batch", "source", f.first("visual_feat_dim", default=64)), "model")],
     "visual_pos": lambda f: [Input(("batch", "source", f.first("visual_pos_dim", default=4)), "model")],
@@ -212,11 +305,16 @@ TABLE: dict[str, Any] = {
     "timesteps": lambda f: [Input(("batch", "seq"), "int64", high=f.first("max_ep_len", default=100))],
 }
 _WITH = {
+    "action_embeds": ("input_ids", "pixel_values", "pixel_attention_mask"),
+    "pixel_values": ("image_embeds_position_mask", "image_attention_mask"),
     "states": ("actions", "rewards", "returns_to_go", "timesteps"),
     "visual_feats": ("visual_pos",),
 }
 # although the forward calls them optional
-_NEEDED_BY_SOME = ("decoder_input_ids", "input_features_mask", "attention_mask", "decoder_attention_mask")
+_NEEDED_BY_SOME = (
+    "decoder_input_ids", "input_features_mask", "attention_mask", "decoder_attention_mask", "bbox",
+    "encoder_hidden_states",
+)  # fmt: skip
 MEANINGS = {
     "batch": "sequences, images or clips",
     "seq": "new tokens per sequence",
@@ -231,21 +329,26 @@ MEANINGS = {
 def _codes(f: Facts, *names: str) -> list[Input]:
     """Token ids of several codebooks at once, for models that have codebooks."""
     books = f.first("num_codebooks", "num_quantizers", "channels", *names)
-    shapes: list[tuple[Size, ...]] = [("batch", "seq", books), ("batch", books, "seq")]
-    return [Input(shape, "int64", high=f.vocabulary) for shape in shapes if isinstance(books, int)]
+    if not isinstance(books, int):
+        return []
+    shapes: list[tuple[Size, ...]] = [
+        ("batch", "seq", books), ("batch", books, "seq"), ("batch", "seq", books + 1),
+    ]  # fmt: skip
+    return [Input(shape, "int64", high=f.vocabulary) for shape in shapes]
 
 
 def calls(model_class: Any, config: Any) -> Iterator[dict[str, Input]]:
     """Calls of the forward worth trying, fullest and likeliest first."""
-    taken = inspect.signature(model_class.forward).parameters
     facts = facts_of(model_class, config)
+    for batched in (True, False) if facts.packed else (False,):
+        yield from _calls(model_class, replace(facts, batched=batched))
+
+
+def _calls(model_class: Any, facts: Facts) -> Iterator[dict[str, Input]]:
+    taken = inspect.signature(model_class.forward).parameters
     windows = patches.windows(model_class, facts)
-    tried = 0
     for names in _argument_sets(model_class, taken, facts):
-        for shapes in product(*(TABLE[name](facts) for name in names)):
-            tried += 1
-            if tried > MOST:
-                return
+        for shapes in islice(product(*(TABLE[name](facts) for name in names)), MOST):
             yield {**dict(zip(names, shapes, strict=True)), **windows}
 
 
@@ -258,6 +361,7 @@ def _argument_sets(model_class: Any, known: Mapping[str, Any], facts: Facts) -> 
         for name, one in known.items()
         if one.default is one.empty and one.kind is not one.VAR_KEYWORD and name not in ("self", *needed)
     ]
+    needed += [name for name in patches.grids_of(model_class) if name not in needed]
     needed = [name for name in needed if name in known]
     for name in list(needed):
         needed += [other for other in _WITH.get(name, ()) if other in known and other not in needed]
