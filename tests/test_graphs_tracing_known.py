@@ -64,6 +64,11 @@ def beyond_one(m: Masked, x: Tensor, mask: Tensor) -> Tensor:
     return x if (wider > 2).any() else m.linear(x)
 
 
+def highest_of_a_range(m: Masked, x: Tensor, mask: Tensor) -> Tensor:
+    places = torch.arange(x.shape[1])[None].repeat(x.shape[0], 1)
+    return m.linear(x[:, : (places[0].max() + 1).item()])
+
+
 def made_by_the_model(m: Masked, x: Tensor, mask: Tensor) -> Tensor:
     own = torch.ones(x.shape[:2], dtype=torch.bool)
     return m.linear(x) if own.all() and torch.equal(own, mask.bool()) else x
@@ -71,7 +76,15 @@ def made_by_the_model(m: Masked, x: Tensor, mask: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "run",
-    [branch_on_any_hidden, longest, those_not_hidden, places_of_those, beyond_one, made_by_the_model],
+    [
+        branch_on_any_hidden,
+        longest,
+        those_not_hidden,
+        places_of_those,
+        beyond_one,
+        highest_of_a_range,
+        made_by_the_model,
+    ],
     ids=lambda run: run.__name__,
 )
 def test_a_mask_of_ones_decides_branches_and_counts_at_every_size(run: Forward) -> None:

@@ -20,6 +20,7 @@ from graphs.tracing.torch_private import (
     TorchDispatchMode,
     constant_of,
     is_fake,
+    known_equal,
     storage_key,
     with_real_tensors,
 )
@@ -61,6 +62,7 @@ class KnownValues(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._held: dict[int, Values] = {}
+        self._highest: dict[int, Any] = {}  # of storages that count up from 0 along their last dimension
         self._watch: dict[int, Any] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -74,7 +76,9 @@ class KnownValues(TorchDispatchMode):
         values = self._made(func, name, args, kwargs)
         out = func(*args, **kwargs)
         if isinstance(out, torch.Tensor) and is_fake(out):
-            if values is not None:
+            if (highest := self._counted(func, name, args)) is not None:
+                self._keep(out, None, highest)
+            elif values is not None:
                 self._keep(out, values)
             elif func._schema.is_mutable:
                 self._forget(storage_key(out)[0])
@@ -94,13 +98,18 @@ class KnownValues(TorchDispatchMode):
         held = self.values(tensor)
         return held[0] if held is not None and len(held) == 1 else None
 
-    def _keep(self, tensor: torch.Tensor, values: Values) -> None:
+    def _keep(self, tensor: torch.Tensor, values: Values | None, highest: Any = None) -> None:
         key, storage = storage_key(tensor)
-        self._held[key] = values
+        self._forget(key)
+        if values is not None:
+            self._held[key] = values
+        if highest is not None:
+            self._highest[key] = highest
         self._watch[key] = weakref.ref(storage, lambda _: self._forget(key))
 
     def _forget(self, key: int) -> None:
         self._held.pop(key, None)
+        self._highest.pop(key, None)
         self._watch.pop(key, None)
 
     # -- what ops make --
@@ -112,6 +121,10 @@ class KnownValues(TorchDispatchMode):
         if name in _FILLS_WITH and not func._schema.is_mutable:
             return self.values(args[_FILLS_WITH[name]])
         given = list(_tensors(args))
+        if name == "max" and len(args) == 1:
+            highest = self._highest.get(storage_key(args[0])[0])
+            if highest is not None:
+                return (highest,) if known_equal(args[0].shape[-1], highest + 1) else None
         if not any(storage_key(tensor)[0] in self._held for tensor in given):
             return None
         if name in _TOGETHER:
@@ -123,6 +136,14 @@ class KnownValues(TorchDispatchMode):
             return self._summed(*args, **kwargs)
         if torch.Tag.pointwise in func.tags and not func._schema.is_mutable:
             return self._computed(func, name, args, kwargs)
+        return None
+
+    def _counted(self, func: Any, name: str, args: Any) -> Any:
+        """The highest number of a range from 0, and of its copies one above the other."""
+        if name == "arange" and func._overloadname in ("", "default"):
+            return args[0] - 1
+        if (name == "repeat" and args[1][-1] == 1) or name in ("clone", "_to_copy"):
+            return self._highest.get(storage_key(args[0])[0])
         return None
 
     def _together(self, name: str, args: Any, kwargs: Any) -> Values | None:

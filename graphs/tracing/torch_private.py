@@ -22,7 +22,12 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     unset_fake_temporarily,
 )
-from torch.fx.experimental.symbolic_shapes import DimDynamic, GuardOnDataDependentSymNode, ShapeEnv
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+    statically_known_true,
+)
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only, tree_unflatten
 
@@ -36,6 +41,7 @@ __all__ = [
     "fake_mode",
     "faked",
     "is_fake",
+    "known_equal",
     "lstm_impl",
     "mapped_tensors",
     "new_symbol",
@@ -202,6 +208,11 @@ def new_symbol(env: ShapeEnv, name: str, hint: int) -> tuple[torch.SymInt, Any]:
     expr = env.create_symbol(hint, source=source, dynamic_dim=DimDynamic.DYNAMIC, constraint_dim=None)
     size = env.create_symintnode(expr, hint=hint, source=source)
     return size, expr  # type: ignore[return-value]
+
+
+def known_equal(one: int | torch.SymInt, other: int | torch.SymInt) -> bool:
+    """Whether two sizes are the same at every value; no condition is left."""
+    return statically_known_true(one == other)
 
 
 def unknown_sizes(env: ShapeEnv) -> int:

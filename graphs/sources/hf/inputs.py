@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import islice, product
@@ -83,6 +84,17 @@ class Facts:
             step = windows * int(self.first("patch_size", default=1))
         side = -(-int(size / min(scales)) // step) * step
         return side, side
+
+    @property
+    def hop(self) -> int:
+        """Samples that become one frame of codes or states, where the config says so."""
+        with suppress(TypeError, ValueError):
+            found = self.first("frame_size", "encoder_hop_length", "hop_length")
+            rate, frames = self.first("sampling_rate", "sample_rate"), self.first("frame_rate")
+            if not isinstance(found, int) and rate and frames:
+                found = rate / frames
+            return max(1, int(found or 1))
+        return 1
 
     @property
     def channels(self) -> int:
@@ -176,6 +188,8 @@ def _spectra(f: Facts) -> list[Input]:
     ]
     stacked = f.first("num_stacked_frames", default=4)
     plain.append(("batch", "frames", stacked * bins))
+    if isinstance(each := f.first("audio_length_per_tok"), int):  # sound in step with the text
+        plain += [("batch", width, f"seq*{each}") for width in widths[:3]]
     return [*fixed, *(Input(shape, "model") for shape in plain)]
 
 

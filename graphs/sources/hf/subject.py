@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -41,6 +42,8 @@ def subject_of(spec: str, text: str, phase: str) -> Subject:
     if phase not in ("forward", "train") and not (phase in CACHED and caches):
         raise GraphError(f"{spec} has no phase {phase!r}; it has {_phases(caches)}")
     defaults = {**DEFAULTS, "image": facts.image[0], "context": CACHED.get(phase, 0)}
+    if "input_values" in signature(found.forward).parameters:  # whole frames
+        defaults["frames"] = -(-defaults["frames"] // facts.hop) * facts.hop
     around: Callable[[], AbstractContextManager[Any]] = (
         partial(_with_images, facts) if facts.packed else quiet
     )
