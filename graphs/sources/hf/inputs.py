@@ -327,6 +327,7 @@ _WITH = {
 # although the forward calls them optional
 _NEEDED_BY_SOME = (
     "decoder_input_ids", "input_features_mask", "attention_mask", "decoder_attention_mask", "bbox",
+    "pixel_values_videos",
     "encoder_hidden_states",
 )  # fmt: skip
 MEANINGS = {
