@@ -18,7 +18,7 @@ SAMPLE, CHEAP_S = 60, 4.0
 
 
 # scans and delta rules over tokens: one operator here, loops of small products to the counter
-LOOPS = {"mamba", "minicpmv4_6", "olmo_hybrid", "qwen3_5_text"}
+LOOPS = {"mamba", "minicpmv4_6", "minicpmv4_7", "olmo_hybrid", "qwen3_5_text"}
 
 
 @pytest.mark.slow

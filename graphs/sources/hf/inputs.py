@@ -387,6 +387,8 @@ def _argument_sets(model_class: Any, known: Mapping[str, Any], facts: Facts) -> 
     others += [other for name in others for other in _WITH.get(name, ()) if other in known]
     sets = [(*needed, *others), (*needed, *others[:1]), tuple(needed)]
     sets += [(*needed, name) for name in _NEEDED_BY_SOME if name in known and name not in needed]
+    if "input_ids" in needed and "inputs_embeds" in known:  # where lengths are counted in the ids
+        sets.append((*(name for name in needed if name != "input_ids"), "inputs_embeds"))
     for names in dict.fromkeys(sets):
         if all(name in TABLE for name in names):
             yield names
