@@ -40,6 +40,7 @@ _POSITIVE = (
     "cluster_sharing",
     "unit_byte_per_clock",
     "unit_sharing",
+    "blocks_together",
     "kernel_slowdown",
 )
 

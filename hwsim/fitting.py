@@ -32,10 +32,17 @@ FEWEST = 2  # rows of a device and operator that say something
 AT_MOST_ONE = ("_efficiency", "_share", "overlap")
 AT_LEAST_ONE = (
     *("cluster_sharing", "unaligned_traffic", "reduction_slowdown", "long_row_slowdown", "lookup_slowdown"),
-    *("widening_slowdown", "unit_sharing"),
+    *("widening_slowdown", "unit_sharing", "blocks_together"),
 )
 # two sectors hold any unaligned one; beyond a cluster of sixteen blocks nothing is shared
-LARGEST = {"unaligned_traffic": 2.0, "cluster_sharing": 16.0, "unit_sharing": 4.0, "block_flop": 1e8}
+LARGEST = {
+    "unaligned_traffic": 2.0,
+    "cluster_sharing": 16.0,
+    "unit_sharing": 4.0,
+    "blocks_together": 32.0,
+    "block_flop": 1e8,
+    "block_begin_cycle": 1e5,
+}
 
 Key = tuple[str, str]  # coefficient; where: "" for all, or a place of `hwsim.fitted.places_of`
 

@@ -131,7 +131,8 @@ FREE = {
     "query_half_tile": Free(start=8.0, neutral=0.0),
     "softmax_overlap": Free(start=0.3, neutral=0.0),
     "attention_stream_share": Free(start=0.9, own=("generation",)),
-    "block_begin_cycle": Free(start=5000.0, neutral=0.0, own=("generation",)),
+    "block_begin_cycle": Free(start=8000.0, neutral=0.0, own=("generation",)),
+    "blocks_together": Free(start=2.0),
     "unit_byte_per_clock": Free(start=64.0, neutral=1e6, own=("generation",)),
     "core_energy_scale": Free(start=1.3, own=("generation",)),
     "node_exponent": Free(start=1.0, neutral=0.0),
@@ -193,7 +194,7 @@ def _place(device: Device, level: str) -> str:
     return {"memory": memory, "vendor": vendor, "generation": generation}[level]
 
 
-def fit_gpus(samples: Sequence[Sample], *, iterations: int = 9) -> Fitted:
+def fit_gpus(samples: Sequence[Sample], *, iterations: int = 16) -> Fitted:
     """The coefficients of all GPUs."""
     return fit(samples, start_of(samples), iterations=iterations)
 

@@ -90,7 +90,7 @@ def test_networks_of_depthwise_convolutions_take_what_was_measured(
 def test_decoding_packs_the_heads_of_a_group_and_prefill_does_not(tmp_path: Path) -> None:
     """10 units, 10 sequences: a block for 8 heads that decode, 8 blocks for heads that prefill."""
     device = toy_device(tmp_path, "simt")
-    changes = {"block_begin_cycle": 1e12, "kernel_ramp_s": 0.0}
+    changes = {"block_begin_cycle": 1e12, "kernel_ramp_s": 0.0, "blocks_together": 1.0}
     times = [
         kernel_s(attention_graph(), device, changes, batch=10, sets=1, group=8, q=q, k=64, d=64)
         for q in (1, 9)
@@ -98,18 +98,33 @@ def test_decoding_packs_the_heads_of_a_group_and_prefill_does_not(tmp_path: Path
     assert times[1] / times[0] == pytest.approx(8.0, rel=0.01)
 
 
-def test_keys_stored_narrower_than_queries_slow_the_main_loop() -> None:
-    sizes = {
-        "batch": 8.0,
-        "heads": 32.0,
-        "kv_heads": 32.0,
-        "q_len": 2048.0,
-        "kv_len": 2048.0,
-        "head_dim": 128.0,
-    }
-    graph = kernels.attention("bf16", "fp8")
-    plain, slow = (kernel_s(graph, "h100-sxm", {"widening_slowdown": v}, **sizes) for v in (1.0, 3.0))
+def test_further_blocks_begin_while_others_of_a_unit_work(tmp_path: Path) -> None:
+    """10 units, 100 blocks: ten begin on a unit, of which nine share their time with those beside them."""
+    device = toy_device(tmp_path, "simt")
+    times = [
+        kernel_s(
+            attention_graph(), device,
+            {"block_begin_cycle": 1e12, "kernel_ramp_s": 0.0, "blocks_together": together},
+            batch=100, sets=1, group=8, q=1, k=64, d=64,
+        )
+        for together in (1.0, 3.0)
+    ]  # fmt: skip
+    assert times[0] / times[1] == pytest.approx(10 / (1 + 9 / 3), rel=0.01)
+
+
+def test_weights_stored_narrower_than_activations_slow_the_main_loop_and_keys_do_not() -> None:
+    sizes = {"m": 4096.0, "n": 4096.0, "k": 4096.0}
+    plain, slow = (
+        kernel_s(kernels.gemm("bf16", "int8"), "h100-sxm", {"widening_slowdown": v}, **sizes)
+        for v in (1.0, 3.0)
+    )
     assert slow / plain == pytest.approx(3.0, rel=0.15)
+    heads = {"batch": 8.0, "heads": 32.0, "kv_heads": 32.0, "head_dim": 128.0}
+    wide, narrow = (
+        kernel_s(kernels.attention("bf16", kv), "h100-sxm", {}, q_len=2048.0, kv_len=2048.0, **heads)
+        for kv in ("bf16", "fp8")
+    )
+    assert 0.9 * wide < narrow <= wide
 
 
 def test_coefficients_go_from_a_kind_of_memory_to_a_device() -> None:

@@ -86,7 +86,7 @@ IDEAL = {
     "long_row_slowdown": 1.0, "lookup_slowdown": 1.0,
     "narrow_matrix_efficiency": 1.0, "narrow_attention_share": 1.0, "widening_slowdown": 1.0,
     "softmax_overlap": 0.0, "block_begin_cycle": 0.0, "node_exponent": 0.0,
-    "attention_stream_share": 1.0, "batched_lane_tile": 1.0,
+    "attention_stream_share": 1.0, "batched_lane_tile": 1.0, "blocks_together": 1.0,
 }  # fmt: skip
 NO_SOFTWARE = Stack(
     id="none", dispatch_s=0.0, launch_s=0.0, graph_capture=True, passes=(), attention_kernel="flash",

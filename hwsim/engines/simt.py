@@ -124,8 +124,9 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
     """Flash attention: a block per tile of queries; split-KV adds blocks, and a pass that joins them.
 
     Kernels for few queries may pack the heads that share keys into one tile, which reads keys less often
-    and makes fewer blocks; the others give each head its own. Keys stored narrower than queries are
-    widened on the way, which slows every block. FlashDecoding takes the split that its rule names, not the
+    and makes fewer blocks; the others give each head its own. Keys stored narrower than queries cost
+    nothing extra: engines narrow the queries as well. A unit holds several blocks, so that all but the
+    first begin while others work. FlashDecoding takes the split that its rule names, not the
     best. Stream-K has no such grid: the key steps of all tiles stand in one line, dealt evenly to two
     blocks a unit; these leave partial results (LeanAttention) where a tile goes over from one to the next.
     A unit then begins as many tiles as its stretch of the line touches.
@@ -146,18 +147,17 @@ def attention(rows: AttentionRows, machine: Structure) -> Demand:
     tiles = rows.heads * rows.q_len / packed * np.ceil(packed / tile) * split
     efficiency = c["attention_efficiency"] * tile / (tile + c["query_half_tile"])
     efficiency = efficiency * np.where(rows.query_byte < NARROW_BYTE, c["narrow_attention_share"], 1.0)
-    widened = np.where(rows.byte < rows.query_byte, c["widening_slowdown"], 1.0)
-    byte_per_tile = steps * KV_STEP * width * rows.byte * widened
+    byte_per_tile = steps * KV_STEP * width * rows.byte
     partial = np.where(split > 1, 2 * 4 * split * rows.heads * rows.q_len * rows.value_dim, 0.0)
     waves, most = np.ceil(tiles / machine.units), np.maximum(1.0, tiles / machine.units)
-    begun = waves + (split > 1)
+    begun = 1.0 + (waves - 1.0) / c["blocks_together"] + (split > 1)
     if kernel == "stream_k":
         waves = most = np.ceil(tiles * steps / machine.units) / steps
         blocks = np.minimum(2.0 * machine.units, tiles * steps)
-        begun = np.maximum(1.0, 1.0 + tiles / machine.units - 1.0 / steps)
+        begun = 1.0 + np.maximum(0.0, tiles / machine.units - 1.0 / steps) / c["blocks_together"]
         partial = 2 * 4 * blocks * np.minimum(tile, packed) * rows.value_dim
     return Demand(
-        matrix=waves * machine.units * flop_per_tile / efficiency * widened,
+        matrix=waves * machine.units * flop_per_tile / efficiency,
         executed=tiles * flop_per_tile,
         onchip=tiles * byte_per_tile + partial + 2 * rows.heads * rows.q_len * width * rows.byte,
         busiest=most * byte_per_tile,
