@@ -58,7 +58,7 @@ def _passes(engines: NDArray[np.str_], kind: str, kv: str) -> Array:
     """Passes over queries, keys and values before attention, per row of the table."""
     parted = (engines == "trtllm") & (kind != "decode")
     narrowed = (engines == "sglang") & (kv == "fp8")
-    return (parted | narrowed).astype(np.float64)
+    return np.asarray(parted | narrowed, dtype=np.float64)
 
 
 def _split(
