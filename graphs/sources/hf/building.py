@@ -98,7 +98,6 @@ def quiet() -> Iterator[None]:
     grouped, moe._can_use_grouped_mm = moe._can_use_grouped_mm, lambda *_: False  # else bfloat16 only
     transformers.logging.set_verbosity_error()
     os.environ[key] = "1"
-    validated = torch.distributions.Distribution._validate_args
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with warnings.catch_warnings(), kept_whole():
@@ -108,7 +107,7 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         transformers.PreTrainedModel.initialize_weights = initialise
         moe._can_use_grouped_mm = grouped
-        torch.distributions.Distribution.set_default_validate_args(validated)
+        torch.distributions.Distribution.set_default_validate_args(__debug__)  # as torch has it
         if before is None:
             del os.environ[key]
         else:
